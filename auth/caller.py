@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-ROLE_SCOPES = frozenset({"user", "service", "admin"})
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A verified identity: the claims of one token that handlers need.
 
     `scopes` is closed under inclusion: `admin` includes `service`. `expires_at` and `issued_at` are in UTC;
-    a token without `iat` counts as issued at the epoch.
+    a token without `iat` counts as issued at the epoch. `session_id` is the Socket.IO connection that the call came
+    by, or None for HTTP.
     """
 
     user_id: str
@@ -21,3 +20,4 @@ class Caller:
     token_id: str | None = None
     name: str | None = None
     avatar: str | None = None
+    session_id: str | None = None

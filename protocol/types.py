@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, Field, PlainSerializer, StrictBool, StringConstraints
@@ -106,3 +106,7 @@ class Role(StrEnum):
     MEMBER = "member"
     ADMIN = "admin"
     OWNER = "owner"
+
+
+RemovalReason = Literal["left", "kicked", "banned", "deleted"]
+"""Why a room is gone from a user's devices."""

@@ -1,0 +1,33 @@
+"""The base of every model on the wire: camelCase names, strict types, nothing unknown."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Inbound(BaseModel):
+    """What a client sends: exact types, no unknown field, immutable once read."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+
+
+class Outbound(BaseModel):
+    """What the server sends: built from Python names, written with wire names."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    def wire_json(self) -> bytes:
+        """The model as UTF-8 JSON with wire names."""
+        return self.__pydantic_serializer__.to_json(self, by_alias=True)
+
+
+def _not_null(value: object) -> object:
+    if value is None:
+        raise ValueError("must not be null; leave the field out instead")
+    return value
+
+
+T = TypeVar("T")
+Maybe = Annotated[T | None, BeforeValidator(_not_null)]
+"""An optional field of a command: it may be absent (None), but not null."""
