@@ -1,0 +1,42 @@
+"""One packet, encoded once for all its recipients: as a websocket frame and as a polling payload.
+
+Sources: RFC 6455 section 5.2 (frames), Engine.IO protocol 4 (packets).
+"""
+
+import base64
+from typing import Final
+
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+
+
+def websocket_frame(payload: bytes, opcode: int = _TEXT) -> bytes:
+    """An unmasked, unfragmented, uncompressed frame, as servers send it."""
+    length = len(payload)
+    if length < 126:
+        return bytes((opcode, length)) + payload
+    if length < 65536:
+        return bytes((opcode, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((opcode, 127)) + length.to_bytes(8, "big") + payload
+
+
+class Packet:
+    """An outgoing Engine.IO packet. `payload` is its text with the type digit in front, or raw bytes when `binary`."""
+
+    __slots__ = ("binary", "frame", "payload")
+
+    def __init__(self, payload: bytes, *, binary: bool = False) -> None:
+        self.payload = payload
+        self.binary = binary
+        self.frame = websocket_frame(payload, _BINARY if binary else _TEXT)
+
+    def for_polling(self) -> bytes:
+        """The packet inside a polling payload; binary goes as base64 behind a `b`."""
+        return b"b" + base64.b64encode(self.payload) if self.binary else self.payload
+
+
+CLOSE: Final = Packet(b"1")
+PING: Final = Packet(b"2")
+NOOP: Final = Packet(b"6")
+PROBE_ANSWER: Final = Packet(b"3probe")
+RECORD_SEPARATOR: Final = b"\x1e"

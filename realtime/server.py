@@ -1,0 +1,244 @@
+"""The Socket.IO server: packets in, ordered events out, every ack sent once.
+
+It is a python-socketio AsyncServer: `on`, `emit`, `enter_room`, `call`, namespaces and acks work as documented there.
+A namespace object may offer `async handle_event(event) -> awaitable | None` and `expire_event(event)` to take whole
+events, answer them by `respond`, and overlap the rest of its work (see realtime.pipeline).
+"""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+import socketio
+import structlog
+from aiohttp import web
+from socketio.exceptions import ConnectionRefusedError as Refused
+
+from realtime import packets
+from realtime.engine import Engine
+from realtime.frames import Packet
+from realtime.manager import Manager, Session, event_packet
+from realtime.pipeline import DEADLINE_SECONDS, Event, Pipeline
+from realtime.socket import Socket
+
+CONNECT_SECONDS: Final = 10.0
+"""How long an Engine.IO connection may live without a Socket.IO CONNECT."""
+MAX_NAMESPACES: Final = 10
+SESSION_CLOSED: Final = "session:closed"
+
+log = structlog.get_logger()
+
+
+class Server(socketio.AsyncServer):
+    """A Socket.IO 5 server on aiohttp. Options are those of `Engine`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            client_manager=Manager(), json=packets.OrjsonAdapter, logger=log, engineio_logger=log, **options
+        )
+        self.manager: Manager
+        self.eio: Engine
+        self.eio.receiver = self
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
+        self._deadlines: dict[Socket, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def _engineio_server_class(self) -> type[Engine]:
+        return Engine
+
+    def attach_to(self, app: web.Application, path: str = "/socket.io/") -> None:
+        """Serve on this path of an aiohttp application."""
+        app.router.add_route("*", path, self.handle_request)
+
+    # --- what sockets hand over -----------------------------------------------------------------------------------
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        socket = self.eio.sockets[eio_sid]
+        self.environ[eio_sid] = environ
+        self._deadlines[socket] = self._loop.call_later(CONNECT_SECONDS, self._connect_deadline, socket)
+
+    def _connect_deadline(self, socket: Socket) -> None:
+        if not any(session.connected for session in self.manager.sessions_of(socket)):
+            self.malformed(socket)
+
+    async def ready_to_receive(self, socket: Socket) -> None:
+        """Returns once the connection's events leave room for more."""
+        for session in self.manager.sessions_of(socket):
+            if session.pipeline is not None and session.pipeline.is_full:
+                await session.pipeline.has_space()
+
+    def received(self, socket: Socket, message: bytes) -> None:
+        """Take one Socket.IO packet. Raises: MalformedPacket."""
+        if socket in self._partial:
+            raise packets.MalformedPacket("text in the middle of attachments")
+        incoming = packets.decode(message)
+        if incoming.attachments:
+            self._partial[socket] = (incoming, [])
+        else:
+            self._take(socket, incoming)
+
+    def received_binary(self, socket: Socket, attachment: bytes) -> None:
+        """Take one attachment. Raises: MalformedPacket."""
+        if socket not in self._partial:
+            raise packets.MalformedPacket("unexpected attachment")
+        incoming, attachments = self._partial[socket]
+        attachments.append(attachment)
+        if len(attachments) == incoming.attachments:
+            del self._partial[socket]
+            self._take(socket, incoming._replace(data=packets.reconstruct(incoming.data, attachments)))
+
+    def _take(self, socket: Socket, incoming: packets.Incoming) -> None:
+        session = self.manager.session(socket, incoming.namespace)
+        if incoming.type == packets.CONNECT:
+            if session is not None or len(self.manager.sessions_of(socket)) >= MAX_NAMESPACES:
+                raise packets.MalformedPacket("already connected")
+            self._own(self._connect(socket, incoming.namespace, incoming.data))
+        elif session is None or not session.connected:
+            if incoming.type != packets.DISCONNECT:
+                raise packets.MalformedPacket("not connected to this namespace")
+        elif incoming.type in (packets.EVENT, packets.BINARY_EVENT):
+            self._event(session, incoming)
+        elif incoming.type in (packets.ACK, packets.BINARY_ACK):
+            self._own(self.manager.trigger_callback(session.sid, incoming.id, incoming.data))
+        else:
+            self._leave(session, self.reason.CLIENT_DISCONNECT)
+
+    def malformed(self, socket: Socket) -> None:
+        """End a connection that broke the protocol, telling it so."""
+        self.close_socket(socket, "PROTOCOL_ERROR", reconnect=False)
+
+    def overrun(self, socket: Socket) -> None:
+        """Cut a connection that does not read; what it missed it can ask for when it is back."""
+        log.info("slow consumer cut", eio_sid=socket.sid)
+        socket.end(self.reason.TRANSPORT_ERROR)
+
+    def closed(self, socket: Socket, reason: str) -> None:
+        """Forget a connection and all its sessions."""
+        self.eio.forget(socket)
+        self.environ.pop(socket.sid, None)
+        self._partial.pop(socket, None)
+        if deadline := self._deadlines.pop(socket, None):
+            deadline.cancel()
+        for session in self.manager.sessions_of(socket):
+            self._leave(session, reason)
+
+    # --- sessions -------------------------------------------------------------------------------------------------
+
+    async def _connect(self, socket: Socket, namespace: str, auth: Any) -> None:
+        if not self._serves(namespace):
+            socket.send(Packet(packets.encode_connect_error({"message": "Invalid namespace"}, namespace)))
+            return
+        session = Session(self.eio.generate_id(), namespace, socket)
+        self.manager.add(session)
+        refusal: dict[str, Any] | None
+        try:
+            accepted = await self._trigger_event("connect", namespace, session.sid, self.environ.get(socket.sid), auth)
+            refusal = None if accepted is not False else {"message": "Connection rejected by server"}
+        except (Refused, ConnectionRefusedError) as error:
+            refusal = getattr(error, "error_args", {"message": "Connection rejected by server"})
+        except Exception:
+            log.exception("connect handler failed")
+            refusal = {"message": "INTERNAL", "data": {"code": "INTERNAL", "retryable": True}}
+        if socket.closed or session.sid not in self.manager.sessions:
+            self.manager.remove(session)
+        elif refusal is not None:
+            self.manager.remove(session)
+            socket.send(Packet(packets.encode_connect_error(refusal, namespace)))
+        else:
+            self.environ.pop(socket.sid, None)
+            session.pipeline = Pipeline(self._handle, self._expire)
+            session.open(Packet(packets.encode_connect(session.sid, namespace)), *session.greeting)
+            session.greeting = ()
+
+    def _serves(self, namespace: str) -> bool:
+        return namespace in self.handlers or namespace in self.namespace_handlers
+
+    def _leave(self, session: Session, reason: str) -> None:
+        """End a session: out of its rooms now, its handler told in its own task."""
+        if session.pipeline is not None:
+            session.pipeline.stop()
+            self._own(session.pipeline.drained())
+        was_connected = session.connected
+        self.manager.remove(session)
+        self.manager.callbacks.pop(session.sid, None)
+        if was_connected:
+            session.connected = False
+            self._own(self._disconnected(session, reason))
+
+    async def _disconnected(self, session: Session, reason: str) -> None:
+        await self._trigger_event("disconnect", session.namespace, session.sid, reason)
+
+    def close_socket(self, socket: Socket, code: str, *, reconnect: bool) -> None:
+        """Say why, then end the connection; without `reconnect` a DISCONNECT keeps stock clients from coming back."""
+        payload = orjson.dumps({"code": code, "reconnect": reconnect})
+        for session in self.manager.sessions_of(socket):
+            if session.connected:
+                socket.send(event_packet(SESSION_CLOSED, payload, session.namespace))
+                if not reconnect:
+                    socket.send(Packet(packets.encode_disconnect(session.namespace)))
+        socket.finish(self.reason.SERVER_DISCONNECT)
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def _event(self, session: Session, incoming: packets.Incoming) -> None:
+        name, *args = incoming.data
+        due = self._loop.time() + DEADLINE_SECONDS
+        if session.pipeline is not None:
+            session.pipeline.push(Event(session, name, args, incoming.id, due))
+
+    async def _handle(self, event: Event) -> Any:
+        session: Session = event.session
+        handler = self.namespace_handlers.get(session.namespace)
+        try:
+            if hasattr(handler, "handle_event"):
+                return await handler.handle_event(event)
+            result = await self._trigger_event(event.name, session.namespace, session.sid, *event.args)
+            if result is not self.not_handled:
+                self._respond_with(event, result)
+        except Exception:
+            log.exception("event handler failed", event_name=event.name)
+        return None
+
+    def _respond_with(self, event: Event, result: Any) -> None:
+        """Ack as python-socketio does: a tuple is several arguments, None is none."""
+        arguments = list(result) if isinstance(result, tuple) else [] if result is None else [result]
+        self.respond(event, orjson.dumps(arguments)[1:-1])
+
+    def _expire(self, event: Event) -> None:
+        handler = self.namespace_handlers.get(event.session.namespace)
+        if hasattr(handler, "expire_event"):
+            handler.expire_event(event)
+        else:
+            event.answered = True
+
+    def respond(self, event: Event, payload: bytes) -> bool:
+        """Send an event's ack, its arguments in JSON. Only the first answer counts; without an ack id none is sent."""
+        if event.answered:
+            return False
+        event.answered = True
+        if event.ack_id is not None:
+            event.session.send(Packet(packets.encode_ack(event.ack_id, payload, event.session.namespace)))
+        return True
+
+    # --- the server's own life ------------------------------------------------------------------------------------
+
+    def _own(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task failed", exc_info=error)
+
+    async def shutdown(self) -> None:
+        """Finish what was received, then close every connection so that clients come back elsewhere."""
+        pipelines = [session.pipeline for session in self.manager.sessions.values() if session.pipeline is not None]
+        if pipelines:
+            await asyncio.gather(*(pipeline.drained() for pipeline in pipelines))
+        for socket in list(self.eio.sockets.values()):
+            self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
+        while self._tasks:
+            await asyncio.wait(self._tasks)

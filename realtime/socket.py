@@ -1,0 +1,252 @@
+"""One Engine.IO connection: a bounded outbound buffer over long-polling or a websocket, and its heartbeat.
+
+Everything for a client goes through the one buffer in the order sent. On a websocket it leaves as a single write at
+the end of the loop tick, because uvloop makes each write a system call; on polling it waits for the next GET.
+"""
+
+import asyncio
+import base64
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from realtime.frames import CLOSE, NOOP, PING, PROBE_ANSWER, RECORD_SEPARATOR, Packet
+from realtime.packets import MalformedPacket
+
+MAX_BUFFERED_BYTES = 1_048_576
+"""What a client may leave unread before it is cut: a slow reader must not become our memory."""
+WEBSOCKET_CLOSE_SECONDS = 1.0
+_NORMAL_CLOSURE = b"\x88\x02\x03\xe8"
+
+
+class Receiver(Protocol):
+    """What a socket hands its packets to."""
+
+    def received(self, socket: "Socket", message: bytes) -> None:
+        """A Socket.IO packet as text. Raises: MalformedPacket."""
+
+    def received_binary(self, socket: "Socket", attachment: bytes) -> None:
+        """A binary attachment. Raises: MalformedPacket."""
+
+    async def ready_to_receive(self, socket: "Socket") -> None:
+        """Returns once the socket's earlier events leave room for more."""
+
+    def malformed(self, socket: "Socket") -> None:
+        """The client broke the protocol."""
+
+    def overrun(self, socket: "Socket") -> None:
+        """The client does not read what it is sent."""
+
+    def closed(self, socket: "Socket", reason: str) -> None:
+        """The connection is over; called once."""
+
+
+class Socket:
+    """An Engine.IO connection. `sid` is its Engine.IO session id."""
+
+    __slots__ = (
+        "_buffer", "_buffered", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer", "_transport",
+        "_websocket", "closed", "ping_interval", "ping_timeout", "sid",
+    )  # fmt: skip
+
+    def __init__(self, sid: str, receiver: Receiver, ping_interval: float, ping_timeout: float) -> None:
+        self.sid = sid
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.closed = False
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._buffer: list[Packet] = []
+        self._buffered = 0
+        self._flushing = False
+        self._probing = False
+        self._poll: asyncio.Future[None] | None = None
+        self._websocket: web.WebSocketResponse | None = None
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(ping_interval, self._ping)
+
+    @property
+    def transport_name(self) -> str:
+        """`websocket` or `polling`."""
+        return "polling" if self._websocket is None else "websocket"
+
+    # --- outbound -----------------------------------------------------------------------------------------------
+
+    def send(self, packet: Packet) -> None:
+        """Queue a packet behind all earlier ones; never waits. A client that has left 1 MiB unread is cut."""
+        if self.closed:
+            return
+        self._buffer.append(packet)
+        self._buffered += len(packet.frame)
+        if self._buffered > MAX_BUFFERED_BYTES:
+            self._receiver.overrun(self)
+        elif self._transport is not None:
+            if not self._flushing:
+                self._flushing = True
+                self._loop.call_soon(self._flush)
+        elif self._poll is not None and not self._poll.done():
+            self._poll.set_result(None)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport = self._transport
+        if transport is None or not self._buffer:
+            return
+        packets, self._buffer, self._buffered = self._buffer, [], 0
+        if transport.is_closing():
+            return
+        transport.write(packets[0].frame if len(packets) == 1 else b"".join([packet.frame for packet in packets]))
+        if transport.get_write_buffer_size() > MAX_BUFFERED_BYTES:
+            self._receiver.overrun(self)
+
+    # --- heartbeat ----------------------------------------------------------------------------------------------
+
+    def _ping(self) -> None:
+        self.send(PING)
+        if not self.closed:
+            self._timer = self._loop.call_later(self.ping_timeout, self.end, "ping timeout")
+
+    def _pong(self) -> None:
+        if self._timer is not None and not self.closed:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self.ping_interval, self._ping)
+
+    # --- inbound ------------------------------------------------------------------------------------------------
+
+    def _packet(self, packet: bytes) -> None:
+        """Take one text packet. Raises: MalformedPacket."""
+        kind = packet[:1]
+        if kind == b"4":
+            self._receiver.received(self, packet[1:])
+        elif packet == b"3":
+            self._pong()
+        elif packet == b"1":
+            self.end("transport close")
+        else:
+            raise MalformedPacket("unexpected Engine.IO packet")
+
+    async def serve_websocket(self, request: web.Request, max_payload: int) -> web.StreamResponse:
+        """Be this connection's websocket until it ends: from the start, or after an upgrade from polling."""
+        upgrading = self._websocket is None and self._poll is not None
+        websocket = web.WebSocketResponse(
+            compress=False, max_msg_size=max_payload, decode_text=False, timeout=WEBSOCKET_CLOSE_SECONDS
+        )
+        await websocket.prepare(request)
+        if upgrading and not await self._probe(websocket):
+            await websocket.close()
+            return websocket
+        transport = request.transport
+        if self.closed or self._websocket is not None or not isinstance(transport, asyncio.Transport):
+            await websocket.close()
+            return websocket
+        self._websocket, self._transport, self._probing = websocket, transport, False
+        self._flush()
+        try:
+            await self._read(websocket)
+        finally:
+            self.end("transport close")
+        return websocket
+
+    async def _probe(self, websocket: web.WebSocketResponse) -> bool:
+        """The upgrade handshake: `2probe`, `3probe`, then `5` once the client's last poll has come back."""
+        message = await websocket.receive()
+        if message.type is not WSMsgType.TEXT or message.data != b"2probe":
+            return False
+        await websocket.send_str(PROBE_ANSWER.payload.decode())
+        self._probing = True
+        self._release_poll()
+        message = await websocket.receive()
+        if message.type is WSMsgType.TEXT and message.data == b"5":
+            return True
+        self._probing = False
+        return False
+
+    async def _read(self, websocket: web.WebSocketResponse) -> None:
+        try:
+            while not self.closed:
+                await self._receiver.ready_to_receive(self)
+                message = await websocket.receive()
+                if message.type is WSMsgType.TEXT:
+                    self._packet(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    self._receiver.received_binary(self, message.data)
+                else:
+                    return
+        except MalformedPacket:
+            self._receiver.malformed(self)
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """Give the goodbye a chance to leave: what is buffered is flushed in this tick."""
+        await asyncio.sleep(0)
+        self._flush()
+
+    # --- long-polling -------------------------------------------------------------------------------------------
+
+    async def poll(self) -> bytes | None:
+        """The next polling payload: all that is buffered, waiting for the first packet.
+
+        Returns None when another poll is already waiting, which ends the connection, as the protocol asks.
+        """
+        if self._poll is not None and not self._poll.done():
+            self.end("transport error")
+            return None
+        self._poll = self._loop.create_future()
+        if not self._buffer and not self._probing and not self.closed:
+            await self._poll
+        else:
+            self._poll.set_result(None)
+        packets, self._buffer, self._buffered = self._buffer, [], 0
+        if self.closed or not packets:
+            packets.append(CLOSE if self.closed else NOOP)
+        return RECORD_SEPARATOR.join([packet.for_polling() for packet in packets])
+
+    def opened_for_polling(self) -> None:
+        """The first poll has been answered by the handshake itself."""
+        self._poll = self._loop.create_future()
+        self._poll.set_result(None)
+
+    def _release_poll(self) -> None:
+        if self._poll is not None and not self._poll.done():
+            self._poll.set_result(None)
+
+    async def post(self, body: bytes, max_packets: int) -> None:
+        """Take a polling payload. Raises: MalformedPacket, after which the connection is over."""
+        packets = body.split(RECORD_SEPARATOR)
+        if len(packets) > max_packets:
+            raise MalformedPacket("too many packets in one payload")
+        for packet in packets:
+            await self._receiver.ready_to_receive(self)
+            if packet[:1] == b"b":
+                try:
+                    attachment = base64.b64decode(packet[1:], validate=True)
+                except ValueError as error:
+                    raise MalformedPacket("bad base64") from error
+                self._receiver.received_binary(self, attachment)
+            else:
+                self._packet(packet)
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def finish(self, reason: str) -> None:
+        """End the connection after what is buffered has been written."""
+        if self._transport is not None:
+            self._flush()
+        self.end(reason)
+
+    def end(self, reason: str) -> None:
+        """End the connection now; the receiver hears of it once."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._release_poll()
+        if self._transport is not None:
+            # A client that does not read would hold a polite close up for ever.
+            self._loop.call_later(WEBSOCKET_CLOSE_SECONDS, self._transport.abort)
+            if not self._transport.is_closing():
+                self._transport.write(_NORMAL_CLOSURE)
+                self._transport.close()
+        self._receiver.closed(self, reason)
