@@ -286,6 +286,7 @@ class Cluster:
                 batch, self._outbox = self._outbox, []
                 if not self.connected or not await self._send(batch):
                     self._fail(batch)
+                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake_publisher.set)
             self._flushed.set()
 
     async def _send(self, batch: list[Publish]) -> bool:

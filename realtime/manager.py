@@ -95,6 +95,10 @@ class Manager(AsyncManager):
         """The local sessions in a room, in the order they entered."""
         return self._members.get(namespace, {}).get(room, ())
 
+    def room_names(self, namespace: str = "/") -> list[str]:
+        """The rooms that have a local member."""
+        return list(self._members.get(namespace, {}))
+
     def enter(self, session: Session, room: str) -> None:
         """Put a session in a room; again is no error."""
         if room in session.rooms or session.sid not in self.sessions:

@@ -6,6 +6,7 @@ events, answer them by `respond`, and overlap the rest of its work (see realtime
 """
 
 import asyncio
+import logging
 from typing import Any, Final
 
 import orjson
@@ -27,6 +28,7 @@ MAX_NAMESPACES: Final = 10
 SESSION_CLOSED: Final = "session:closed"
 
 log = structlog.get_logger()
+stock_log = logging.getLogger("socketio")
 
 
 class Server(socketio.AsyncServer):
@@ -34,7 +36,7 @@ class Server(socketio.AsyncServer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
-            client_manager=Manager(), json=packets.OrjsonAdapter, logger=log, engineio_logger=log, **options
+            client_manager=Manager(), json=packets.OrjsonAdapter, logger=stock_log, engineio_logger=stock_log, **options
         )
         self.manager: Manager
         self.eio: Engine
@@ -211,6 +213,10 @@ class Server(socketio.AsyncServer):
             handler.expire_event(event)
         else:
             event.answered = True
+
+    def now(self) -> float:
+        """The monotonic time that events' deadlines are set by."""
+        return self._loop.time()
 
     def respond(self, event: Event, payload: bytes) -> bool:
         """Send an event's ack, its arguments in JSON. Only the first answer counts; without an ack id none is sent."""

@@ -6,7 +6,7 @@ the end of the loop tick, because uvloop makes each write a system call; on poll
 
 import asyncio
 import base64
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiohttp import WSMsgType, web
 
@@ -135,8 +135,9 @@ class Socket:
         if upgrading and not await self._probe(websocket):
             await websocket.close()
             return websocket
-        transport = request.transport
-        if self.closed or self._websocket is not None or not isinstance(transport, asyncio.Transport):
+        # uvloop's transports have the methods of asyncio's, not its class.
+        transport = cast("asyncio.Transport | None", request.transport)
+        if self.closed or self._websocket is not None or transport is None:
             await websocket.close()
             return websocket
         self._websocket, self._transport, self._probing = websocket, transport, False

@@ -4,9 +4,11 @@ The same code runs on Motor (the default) and on PyMongo's own async client, Mot
 the two is hidden here.
 """
 
+import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, DeleteMany, DeleteOne, InsertOne, UpdateMany, UpdateOne, timeout
@@ -19,14 +21,18 @@ __all__ = ["BulkWriteError", "DeleteMany", "DeleteOne", "DuplicateKeyError", "In
 __all__ += ["PyMongoError", "Session", "UpdateMany", "UpdateOne", "is_outage", "timeout"]
 
 Document = dict[str, Any]
+T = TypeVar("T")
 Collection = AsyncCollection[Document]
 Session = AsyncClientSession
 
 OPERATION_TIMEOUT_MS = 4_000
 """Longest wait for one operation; below the 5 s deadline of an event, so that an absent store answers UNAVAILABLE."""
 SERVER_SELECTION_TIMEOUT_MS = 3_000
+CONFLICT_BACKOFF_SECONDS = 0.01
+"""A transaction that lost to another one comes back within this time, each at another moment."""
 MINIMUM_VERSION = (6, 0)
 DUPLICATE_KEY = 11000
+NAMESPACE_EXISTS = 48
 
 _OUTAGE_CODES = frozenset({6, 7, 50, 64, 89, 91, 100, 112, 189, 202, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 """Host unreachable, timeouts, shutdown, step-down, write concern not met, transactions lost to either of them."""
@@ -59,9 +65,12 @@ class Mongo:
     async def check(self) -> None:
         """Refuse a server that cannot journal on a majority.
 
-        Raises: UnsuitableStore for a standalone or a version below 6.0; the driver's own error when none answers.
+        Raises: UnsuitableStore when none answers, for a standalone, and for a version below 6.0.
         """
-        hello = await self._client.admin.command("hello")
+        try:
+            hello = await self._client.admin.command("hello")
+        except ConnectionFailure as error:
+            raise UnsuitableStore("no MongoDB answers at MONGODB_URL") from error
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise UnsuitableStore(
                 "MONGODB_URL names a standalone MongoDB; Parley needs a replica set (one member will do)"
@@ -99,6 +108,50 @@ async def aggregate(
         cursor = await cursor
     documents: list[Document] = await cursor.to_list(None)
     return documents
+
+
+async def create_collection(mongo: Mongo, name: str, **options: Any) -> None:
+    """Create a collection unless there is one of this name."""
+    try:
+        await mongo.database.create_collection(name, check_exists=False, **options)
+    except OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:
+            raise
+
+
+async def transaction(mongo: Mongo, callback: Callable[[Session], Awaitable[T]]) -> T:
+    """Run `callback` in a transaction and return its result once that is committed.
+
+    `callback` runs again from the start when another transaction touched the same documents, all within
+    `OPERATION_TIMEOUT_MS`; what it raises rolls everything back. Raises: the driver's error when the store is away, and
+    then the outcome is unknown.
+    """
+    session = await mongo.start_session()
+    try:
+        with timeout(OPERATION_TIMEOUT_MS / 1000):
+            while True:
+                try:
+                    return await _attempt(session, callback)
+                except PyMongoError as error:
+                    if not error.has_error_label("TransientTransactionError"):
+                        raise
+                await asyncio.sleep(random.uniform(0, CONFLICT_BACKOFF_SECONDS))  # noqa: S311 - no secret
+    finally:
+        await session.end_session()
+
+
+async def _attempt(session: Session, callback: Callable[[Session], Awaitable[T]]) -> T:
+    starting: Any = session.start_transaction()
+    if inspect.isawaitable(starting):
+        await starting
+    try:
+        result = await callback(session)
+        await session.commit_transaction()
+    except BaseException:
+        if session.in_transaction:
+            await session.abort_transaction()
+        raise
+    return result
 
 
 def is_outage(error: BaseException) -> bool:

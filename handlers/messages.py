@@ -1,0 +1,173 @@
+"""Sending and reading messages (wire contract, section 4)."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+from auth.caller import Caller
+from auth.permissions import check_can_mention_room
+from handlers.pages import PAGE_MAX_BYTES
+from handlers.rooms import announce_direct_room
+from handlers.services import Services
+from handlers.sync_tokens import make_sync_token, read_sync_token
+from protocol.commands import ROOM_MENTION, ReadHistory, SendMessage, SyncMessages
+from protocol.errors import Forbidden, NotFound
+from protocol.replies import HistoryPage, RoomGone, RoomSync, SendReply, SyncReply
+from protocol.resources import Message, OwnedMessage
+from protocol.types import RoomKind
+from storage.lane import Appended
+from storage.messages import Draft, as_message, payload_digest
+
+SYNC_CONCURRENCY: Final = 8
+
+
+async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[SendReply]:
+    """Store a message, deliver it, and say which place it took.
+
+    When this returns, the message has its place in the room's order; what it returns waits for the commit.
+    Raises: NotFound, Forbidden; the awaitable: Conflict, Unavailable.
+    """
+    await _check_may_send(caller, command.room_id, services)
+    if command.attachments:
+        raise NotFound("there is no such upload")
+    if command.reply_to is not None and not await services.log.exists(command.room_id, command.reply_to):
+        raise NotFound("replyTo: there is no such message in this room")
+    mentions = await _known_mentions(caller, command, services) if command.mentions else []
+    draft = Draft(
+        room_id=command.room_id,
+        sender_id=caller.user_id,
+        client_id=command.client_id,
+        text=command.text,
+        reply_to=command.reply_to,
+        mentions=mentions,
+        metadata=command.metadata,
+        digest=payload_digest(
+            [command.text, command.reply_to, command.attachments, command.mentions, command.metadata]
+        ),
+        session_id=caller.session_id,
+    )
+    return _deliver(services.log.append(draft), caller, services)
+
+
+async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> SendReply:
+    """Publish what is durable now. A repeated one is published again, which heals a crash between the two."""
+    document, duplicate = await commit
+    message = as_message(document)
+    services.delivery.publish(message, skip=caller.session_id)
+    if message.seq == 1:
+        record = await services.rooms.get(message.room_id)
+        if record is not None and record.kind is RoomKind.DIRECT:
+            await announce_direct_room(record, services)
+    return SendReply(
+        message_id=message.message_id,
+        seq=message.seq,
+        created_at=message.created_at,
+        duplicate=duplicate,
+        message=_owned(message),
+    )
+
+
+async def _check_may_send(caller: Caller, room_id: str, services: Services) -> None:
+    """A session in the room's live channel is a member's; otherwise the store knows. Raises: NotFound, Forbidden."""
+    if services.fanout.is_in(caller.session_id, room_id):
+        return
+    await _check_member(caller.user_id, room_id, services)
+    if caller.session_id is not None:
+        # A member whose session the bus has not told of it yet.
+        await services.fanout.enter_rooms(caller.session_id, [room_id])
+
+
+async def _check_member(user_id: str, room_id: str, services: Services) -> None:
+    """Raises: NotFound for a room that this user may not see, Forbidden for a channel they have not joined."""
+    membership, record = await asyncio.gather(services.members.get(room_id, user_id), services.rooms.get(room_id))
+    if record is None or (membership is None and record.kind is not RoomKind.CHANNEL):
+        raise NotFound
+    if membership is None:
+        raise Forbidden("join the channel first")
+
+
+async def _known_mentions(caller: Caller, command: SendMessage, services: Services) -> list[str]:
+    """The mentions that count: members, and `@room` from those who may."""
+    if ROOM_MENTION in command.mentions:
+        record, membership = await asyncio.gather(
+            services.rooms.get(command.room_id), services.members.get(command.room_id, caller.user_id)
+        )
+        if record is None:
+            raise NotFound
+        check_can_mention_room(record.kind, membership.role if membership else None)
+    members = await services.members.are_members(command.room_id, command.mentions)
+    return [mention for mention in command.mentions if mention == ROOM_MENTION or mention in members]
+
+
+async def read_history(caller: Caller, command: ReadHistory, services: Services) -> HistoryPage:
+    """A page of a room's messages, ascending. Raises: NotFound, Forbidden."""
+    await _check_member(caller.user_id, command.room_id, services)
+    tail = await services.log.tail(command.room_id)
+    room_id, limit = command.room_id, command.limit
+    if command.around is not None:
+        older = await services.log.between(room_id, 0, command.around, limit // 2, newest=True) if limit > 1 else []
+        newer = await services.log.between(room_id, command.around - 1, tail + 1, limit - len(older))
+        messages = _fitting(older + newer, from_end=False)
+        has_more = bool(messages) and (messages[0].seq > 1 or messages[-1].seq < tail)
+    elif command.after is not None:
+        messages = _fitting(await services.log.between(room_id, command.after, tail + 1, limit), from_end=False)
+        has_more = bool(messages) and messages[-1].seq < tail
+    else:
+        before = min(command.before or tail + 1, tail + 1)
+        messages = _fitting(await services.log.between(room_id, 0, before, limit, newest=True), from_end=True)
+        has_more = bool(messages) and messages[0].seq > 1
+    return HistoryPage(messages=[_owned(message) for message in messages], has_more=has_more, last_seq=tail)
+
+
+async def sync_messages(caller: Caller, command: SyncMessages, services: Services) -> SyncReply:
+    """What a client missed in each of its rooms; rooms that do not fit into the reply say `hasMore`.
+
+    Raises: ValidationFailed for a sync token that is none.
+    """
+    read_sync_token(command.sync_token)
+    token = make_sync_token(services.clock())
+    joined = await services.members.rooms_joined(caller.user_id, list(command.rooms))
+    existing = await services.rooms.get_many(joined)
+    tails = await services.log.tails(list(existing))
+    slots = asyncio.Semaphore(SYNC_CONCURRENCY)
+
+    async def missed(room_id: str, seen: int) -> list[Message]:
+        async with slots:
+            return await services.log.between(room_id, seen, tails[room_id] + 1, command.limit)
+
+    behind = {room_id: seen for room_id, seen in command.rooms.items() if seen < tails.get(room_id, 0)}
+    pages = dict(
+        zip(behind, await asyncio.gather(*(missed(room_id, seen) for room_id, seen in behind.items())), strict=True)
+    )
+    rooms: dict[str, RoomSync | RoomGone] = {}
+    budget = PAGE_MAX_BYTES
+    for room_id, seen in command.rooms.items():
+        if room_id not in existing:
+            rooms[room_id] = RoomGone()
+            continue
+        messages = _fitting(pages.get(room_id, []), from_end=False, budget=budget)
+        budget -= sum(len(message.wire_json()) for message in messages)
+        reached = messages[-1].seq if messages else seen
+        rooms[room_id] = RoomSync(
+            messages=[_owned(message) for message in messages],
+            changed=[],
+            last_seq=tails[room_id],
+            has_more=reached < tails[room_id],
+            reset=seen > tails[room_id],
+        )
+    return SyncReply(rooms=rooms, sync_token=token)
+
+
+def _fitting(messages: Sequence[Message], *, from_end: bool, budget: int = PAGE_MAX_BYTES) -> list[Message]:
+    """As many messages as a reply can carry, from the end that the client asked at."""
+    kept: list[Message] = []
+    for message in reversed(messages) if from_end else messages:
+        budget -= len(message.wire_json())
+        if budget < 0:
+            break
+        kept.append(message)
+    return kept[::-1] if from_end else kept
+
+
+def _owned(message: Message) -> OwnedMessage:
+    return OwnedMessage.model_construct(**message.__dict__, my_reactions=[])

@@ -1,0 +1,81 @@
+"""A Parley server process of our own, for measurements that bring their server along."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+
+READY_SECONDS = 60.0
+"""The first start makes a database."""
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.1
+LOG_TAIL_CHARACTERS = 2_000
+
+
+class NodeFailed(Exception):
+    """The server did not start; the message has the end of what it said."""
+
+
+@asynccontextmanager
+async def running_node(data_dir: Path, secret: str) -> AsyncIterator[str]:
+    """The URL of a server on embedded stores in `data_dir`, without rate limits; stopped at the end.
+
+    Raises NodeFailed.
+    """
+    port = _free_port()
+    own = {name: value for name, value in os.environ.items() if name not in ("MONGODB_URL", "REDIS_URL", "WORKERS")}
+    settings = {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": str(port), "JWT_SECRET": secret}
+    settings |= {"RATE_LIMITS": "off", "LOG_LEVEL": "warning", "ENVIRONMENT": "development"}
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log_path = data_dir / "server.log"
+    with log_path.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "server"),
+            env=own | settings,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C is for the driver, which then stops the server in order.
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await _wait_until_ready(url, process, log_path)
+        yield url
+    finally:
+        await _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while process.returncode is None:
+                    with suppress(aiohttp.ClientError, TimeoutError):
+                        async with session.get(f"{url}/health/readiness") as answer:
+                            if answer.status == 200:
+                                return
+                    await asyncio.sleep(POLL_SECONDS)
+    said = log_path.read_text("utf-8", "replace")[-LOG_TAIL_CHARACTERS:]
+    raise NodeFailed(f"the server did not get ready within {READY_SECONDS:.0f} s; it said:\n{said}")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

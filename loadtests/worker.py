@@ -1,0 +1,197 @@
+"""One process' share of the chat scenario: its members and senders, and the phases it is led through."""
+
+import asyncio
+import contextlib
+import resource
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.connection import Connection as Pipe
+from typing import Any, NamedTuple
+
+import uvloop
+
+from loadtests.ledger import Inbox, Ledger
+from loadtests.member import Member, Seat
+from loadtests.pool import Answer, Failure, Order, Progress
+from loadtests.sender import Sender, now_us
+from loadtests.tally import Tally
+
+PROGRESS_SECONDS = 0.5
+CONNECT_PHASE_SECONDS = 120.0
+"""Whoever is not in its room by then is reported as absent; the run goes on with the others."""
+DRAIN_SECONDS = 20.0
+"""How long messages under way may take to be acknowledged, two tries and a reconnect included."""
+SETTLE_SECONDS = 12.0
+"""How long a delivery may take after its ack: twice what the contract allows for a gap, and some."""
+POLL_SECONDS = 0.05
+SWEEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker has to do; `rate` in messages/s over its senders, 0 for as fast as acks come."""
+
+    seats: list[Seat]
+    ramp: int
+    window: int
+    rate: float
+    text: str
+
+
+class Phase(StrEnum):
+    """Where a worker stands; every progress report names the phase that it counts for."""
+
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    SENDING = "sending"
+    DRAINING = "draining"
+
+
+class Drained(NamedTuple):
+    """The answer to `drain`: seconds spent sending, and the highest acknowledged seq of each room."""
+
+    seconds: float
+    last_seqs: dict[str, int]
+
+
+def work(pipe: Pipe, share: Share) -> None:
+    """The worker process: from the first order to the last. Its failures go to the parent as text."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        uvloop.run(Crew(pipe, share).run())
+    except* (EOFError, BrokenPipeError):
+        pass  # the parent is gone, and with it the reason to go on
+    except* Exception as faults:
+        pipe.send(Failure("".join(traceback.format_exception(faults))))
+
+
+class Crew:
+    """The members of one share. Orders: connect, send, drain, settle, end; drain may come while still connecting."""
+
+    def __init__(self, pipe: Pipe, share: Share) -> None:
+        self._pipe = pipe
+        self._share = share
+        self._phase = Phase.CONNECTING
+        self._tally = Tally()
+        self._ledger = Ledger()
+        self._members: list[Member] = []
+        self._senders: list[Sender] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._phase_began = time.monotonic()
+
+    async def run(self) -> None:
+        """Follow orders until the last. Raises EOFError when the parent has died, and whatever a member raises."""
+        async with asyncio.TaskGroup() as self._group:
+            self._own(self._report())
+            self._own(self._sweep())
+            while (order := await asyncio.to_thread(self._pipe.recv)).name != "end":
+                await self._follow(order)
+            for task in self._tasks:
+                task.cancel()
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._group.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def _follow(self, order: Order) -> None:
+        if order.name == "connect":
+            self._connecting = self._own(self._connect())
+        elif order.name == "send":
+            self._send()
+        elif order.name == "drain":
+            self._connecting.cancel()
+            await self._drain()
+        elif order.name == "settle":
+            await self._settle(order.body)
+
+    def _enter(self, phase: Phase) -> float:
+        """Begin a phase; returns the seconds that the one before took."""
+        self._flush()
+        now = time.monotonic()
+        self._phase, self._phase_began, seconds = phase, now, now - self._phase_began
+        return seconds
+
+    async def _connect(self) -> None:
+        self._enter(Phase.CONNECTING)
+        ramp = asyncio.Semaphore(self._share.ramp)
+        for seat in self._share.seats:
+            inbox = Inbox(seat.name, seat.room_id)
+            self._ledger.inboxes.append(inbox)
+            sender = self._sender(seat, inbox) if seat.sends else None
+            self._members.append(Member(seat, inbox, self._tally, ramp, sender))
+            self._own(self._members[-1].run())
+        await asyncio.wait([member.settled for member in self._members], timeout=CONNECT_PHASE_SECONDS)
+        self._answer("connect", self._enter(Phase.WAITING))
+
+    def _sender(self, seat: Seat, inbox: Inbox) -> Sender:
+        paced, share = self._share.rate > 0, self._share
+        sender = Sender(seat.name, inbox, self._ledger, self._tally, window=share.window, text=share.text, paced=paced)
+        self._senders.append(sender)
+        return sender
+
+    def _send(self) -> None:
+        self._enter(Phase.SENDING)
+        for sender in self._senders:
+            sender.start()
+        if self._share.rate > 0 and self._senders:
+            self._own(self._pace())
+
+    async def _pace(self) -> None:
+        """Give the senders their turns at the asked rate; a turn missed by a busy loop is made up at once."""
+        began, interval, turn = now_us(), 1e6 / self._share.rate, 0
+        while self._phase == Phase.SENDING:
+            while (due := began + int(turn * interval)) <= now_us():
+                self._senders[turn % len(self._senders)].schedule(due)
+                turn += 1
+            await asyncio.sleep(max(0.001, (due - now_us()) / 1e6))
+
+    async def _drain(self) -> None:
+        """Make no new messages and wait for the acks of those under way."""
+        seconds = self._enter(Phase.DRAINING)
+        for sender in self._senders:
+            sender.stop()
+        await self._poll(lambda: not any(sender.unacknowledged for sender in self._senders), DRAIN_SECONDS)
+        self._ledger.unacknowledged = sum(len(sender.unacknowledged) for sender in self._senders)
+        self._flush()
+        self._answer("drain", Drained(seconds, self._ledger.last_seqs()))
+
+    async def _settle(self, last_seqs: dict[str, int]) -> None:
+        """Wait until every member has its room up to the last acknowledged seq."""
+        open_inboxes = [member.inbox for member in self._members]
+
+        def complete() -> bool:
+            open_inboxes[:] = [box for box in open_inboxes if box.seen() < last_seqs.get(box.room_id, 0)]
+            return not open_inboxes
+
+        await self._poll(complete, SETTLE_SECONDS)
+        self._flush()
+        self._answer("settle", self._ledger)
+
+    async def _poll(self, condition: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        # The condition is over thousands of members: there is no one event to wait for.
+        while not condition() and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            self._flush()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for member in self._members:
+                member.sweep()
+
+    def _flush(self) -> None:
+        self._pipe.send(Progress(self._phase, self._tally.take()))
+
+    def _answer(self, order: str, body: object) -> None:
+        self._pipe.send(Answer(order, body))

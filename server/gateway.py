@@ -1,0 +1,120 @@
+"""The Socket.IO namespace: connect, event → dispatch → ack, disconnect."""
+
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any, Final
+
+import socketio
+import structlog
+from socketio.exceptions import ConnectionRefusedError as Refused
+
+from auth.caller import Caller
+from auth.tokens import TokenVerifier
+from handlers.routes import ROUTES
+from handlers.services import Services
+from handlers.session import open_session
+from protocol.errors import DeadlineExceeded, ParleyError
+from protocol.events import EventFailed
+from protocol.replies import Reply
+from realtime.manager import Session, event_packet
+from realtime.pipeline import DEADLINE_SECONDS, Event
+from realtime.server import Server
+from server.dispatch import as_parley_error, dispatch, failure_json, success_json
+from server.telemetry import Metrics
+
+DEVICE_ID_MAX: Final = 128
+EVENT_NAME_SHOWN_MAX: Final = 100
+
+log = structlog.get_logger()
+
+
+class Gateway(socketio.AsyncNamespace):
+    """Namespace `/`: verified callers in, answers out. Every event is answered exactly once."""
+
+    def __init__(self, verifier: TokenVerifier, services: Services, metrics: Metrics, limits: dict[str, int]) -> None:
+        super().__init__("/")
+        self.server: Server
+        self._verifier = verifier
+        self._services = services
+        self._metrics = metrics
+        self._limits = limits
+
+    async def trigger_event(self, event: str, *args: Any) -> Any:
+        """What the Socket.IO server tells a namespace: only these two, whatever a client calls its events."""
+        if event == "connect":
+            session_id, _, auth = args
+            await self._connect(session_id, auth)
+        elif event == "disconnect":
+            self._metrics.connections.dec()
+
+    # --- connecting -----------------------------------------------------------------------------------------------
+
+    async def _connect(self, session_id: str, auth: Any) -> None:
+        try:
+            fields = auth if isinstance(auth, dict) else {}
+            caller = replace(await self._verifier.verify(fields.get("token")), session_id=session_id)
+            session = self.server.manager.sessions[session_id]
+            session.data = caller
+            ready = await open_session(caller, session_id, _device_id(fields), self._limits, self._services)
+        except Exception as error:
+            refusal = as_parley_error(error, "connect")
+            self._metrics.handshakes.labels(refusal.code).inc()
+            raise Refused(refusal.message, _refusal_data(refusal)) from error
+        session.greeting = (event_packet(ready.wire_name, ready.wire_json()),)
+        self._metrics.handshakes.labels("ok").inc()
+        self._metrics.connections.inc()
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    async def handle_event(self, event: Event) -> Awaitable[None] | None:
+        """Serve and answer one event; what it returns may overlap with the next ones of its name."""
+        caller: Caller = event.session.data
+        try:
+            reply = await dispatch(event.name, event.args, caller, self._services)
+        except ParleyError as error:
+            self._fail(event, error)
+            return None
+        if isinstance(reply, Reply):
+            self._succeed(event, reply)
+            return None
+        return self._finish(event, reply)
+
+    async def _finish(self, event: Event, rest: Awaitable[Reply]) -> None:
+        try:
+            self._succeed(event, await rest)
+        except Exception as error:
+            self._fail(event, as_parley_error(error, event.name))
+
+    def expire_event(self, event: Event) -> None:
+        """The deadline has passed: answer for the handler, which goes on."""
+        self._fail(event, DeadlineExceeded())
+
+    def _succeed(self, event: Event, reply: Reply) -> None:
+        if self.server.respond(event, success_json(reply)):
+            self._measure(event, "ok")
+
+    def _fail(self, event: Event, error: ParleyError) -> None:
+        if not self.server.respond(event, failure_json(error)):
+            return
+        self._measure(event, error.code)
+        if event.ack_id is None:
+            session: Session = event.session
+            failed = EventFailed(event=event.name[:EVENT_NAME_SHOWN_MAX], error=error.as_wire())
+            session.send(event_packet(failed.wire_name, failed.wire_json()))
+
+    def _measure(self, event: Event, outcome: str) -> None:
+        name = event.name if event.name in ROUTES else "unknown"
+        self._metrics.events.labels(name, outcome).inc()
+        self._metrics.ack_seconds.labels(name).observe(self.server.now() - event.due + DEADLINE_SECONDS)
+
+
+def _device_id(fields: dict[str, Any]) -> str | None:
+    device_id = fields.get("deviceId")
+    return device_id if isinstance(device_id, str) and 0 < len(device_id) <= DEVICE_ID_MAX else None
+
+
+def _refusal_data(error: ParleyError) -> dict[str, Any]:
+    """The `data` of a connect_error: code, retryable, retryAfterMs."""
+    wire = error.as_wire()
+    del wire["message"]
+    return wire
