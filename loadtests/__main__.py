@@ -6,6 +6,7 @@ before there was anything to judge.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,8 +28,8 @@ TEXT_MAX = 10_000
 def _at_least(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = kind(text)
-        if not value >= least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}, or no number")
         return value
 
     parse.__name__ = "number"

@@ -80,7 +80,7 @@ async def run_chat(plan: Plan, run: str, tokens: Sequence[str], live: Live) -> O
             outcome.phases[progress.phase].add(progress.body)
             live.show(progress.phase, progress.body)
 
-        pool = Pool(work, _shares(plan, run, members, rooms), on_progress)
+        pool = Pool(work, deal(plan, user_ids(run, plan)[1:], members, rooms), on_progress)
         try:
             pool.start()
             ledger = await _lead(pool, outcome, stop)
@@ -160,9 +160,8 @@ def _interruptible() -> Iterator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _shares(plan: Plan, run: str, tokens: Sequence[str], rooms: Sequence[str]) -> list[Share]:
+def deal(plan: Plan, names: Sequence[str], tokens: Sequence[str], rooms: Sequence[str]) -> list[Share]:
     """Deal the users out to the processes like cards, so that senders and rooms spread evenly."""
-    names = user_ids(run, plan)[1:]
     seats = [
         Seat(name, token, plan.urls[i % len(plan.urls)], rooms[i % len(rooms)], sends=i < plan.senders)
         for i, (name, token) in enumerate(zip(names, tokens, strict=True))

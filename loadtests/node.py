@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import aiohttp
 
@@ -29,15 +30,11 @@ async def running_node(data_dir: Path, secret: str) -> AsyncIterator[str]:
     Raises NodeFailed.
     """
     port = _free_port()
-    own = {name: value for name, value in os.environ.items() if name not in ("MONGODB_URL", "REDIS_URL", "WORKERS")}
-    settings = {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": str(port), "JWT_SECRET": secret}
-    settings |= {"RATE_LIMITS": "off", "LOG_LEVEL": "warning", "ENVIRONMENT": "development"}
-    data_dir.mkdir(parents=True, exist_ok=True)
     log_path = data_dir / "server.log"
-    with log_path.open("wb") as log:
+    with _open_log(log_path) as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "server"),
-            env=own | settings,
+            env=_environment(data_dir, port, secret),
             stdout=log,
             stderr=log,
             # Ctrl-C is for the driver, which then stops the server in order.
@@ -45,10 +42,26 @@ async def running_node(data_dir: Path, secret: str) -> AsyncIterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        await _wait_until_ready(url, process, log_path)
+        if not await _gets_ready(url, process):
+            raise NodeFailed(f"the server did not get ready within {READY_SECONDS:.0f} s; it said:\n{_tail(log_path)}")
         yield url
     finally:
         await _stop(process)
+
+
+def _environment(data_dir: Path, port: int, secret: str) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name not in ("MONGODB_URL", "REDIS_URL", "WORKERS")}
+    settings = {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": str(port), "JWT_SECRET": secret}
+    return own | settings | {"RATE_LIMITS": "off", "LOG_LEVEL": "warning", "ENVIRONMENT": "development"}
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
+
+
+def _tail(path: Path) -> str:
+    return path.read_text("utf-8", "replace")[-LOG_TAIL_CHARACTERS:]
 
 
 def _free_port() -> int:
@@ -57,7 +70,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
+async def _gets_ready(url: str, process: asyncio.subprocess.Process) -> bool:
+    """Whether it answers in time; False at once when it has ended."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS):
@@ -65,10 +79,9 @@ async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, log_p
                     with suppress(aiohttp.ClientError, TimeoutError):
                         async with session.get(f"{url}/health/readiness") as answer:
                             if answer.status == 200:
-                                return
+                                return True
                     await asyncio.sleep(POLL_SECONDS)
-    said = log_path.read_text("utf-8", "replace")[-LOG_TAIL_CHARACTERS:]
-    raise NodeFailed(f"the server did not get ready within {READY_SECONDS:.0f} s; it said:\n{said}")
+    return False
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

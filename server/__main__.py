@@ -9,17 +9,17 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
 
 import structlog
 import uvloop
 from aiohttp import web
 
-from auth.tokens import SCOPES, issue_token
+from auth.tokens import SCOPES
 from server.embedded import EmbeddedServers
 from server.processes import EmbeddedError
 from server.settings import Settings, SettingsError, load_settings
+from server.signing import DEVELOPMENT_USERS, TOKEN_TTL_SECONDS, sign_token
 from server.telemetry import configure_logging
 from storage.mongo import UnsuitableStore
 
@@ -27,8 +27,6 @@ LISTEN_BACKLOG = 4096
 """With 128 a burst of connects became ten times slower: the kernel drops what does not fit and clients wait 1 s."""
 SHUTDOWN_SECONDS = 10.0
 """How long requests under way may take to end when the server stops."""
-TOKEN_TTL_SECONDS = 7 * 24 * 3600
-DEVELOPMENT_USERS = ("alice", "bob")
 
 _START_FAILED = 1
 _BAD_SETTINGS = 2
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(os.environ)
         if options.command == "token":
-            print(_token(settings, options.user, options.scope or ["user"], options.ttl, options.name))
+            print(sign_token(settings, options.user, options.scope or ["user"], options.ttl, options.name))
             return 0
     except (SettingsError, ValueError) as error:
         return _fail(error, _BAD_SETTINGS)
@@ -123,33 +121,11 @@ def _banner(settings: Settings, port: int) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     lines = [f"Parley serves on http://{host}:{port}/ (Ctrl-C stops it)", ""]
     if settings.jwt_secret:
-        lines += [f"  token of {user:<6} {_token(settings, user, ['user'])}" for user in DEVELOPMENT_USERS]
+        lines += [f"  token of {user:<6} {sign_token(settings, user)}" for user in DEVELOPMENT_USERS]
         lines.append("")
     for store, url in (("MongoDB", settings.mongodb_url), ("Redis", settings.redis_url)):
         lines.append(f"  {store:<8} {'yours' if url else f'embedded, data in {settings.data_dir.resolve()}'}")
     return "\n".join(lines) + "\n"
-
-
-def _token(
-    settings: Settings, user: str, scopes: Sequence[str], ttl_seconds: int = TOKEN_TTL_SECONDS, name: str | None = None
-) -> str:
-    """A token that this server accepts. Raises ValueError when there is no secret, or the user id is none."""
-    if settings.jwt_secret is None:
-        raise ValueError(
-            "tokens for this server come from whoever has the private key of JWT_PUBLIC_KEY or JWKS_URL; "
-            "it can sign some itself with JWT_SECRET only"
-        )
-    return issue_token(
-        user,
-        secret=settings.jwt_secret,
-        algorithm=settings.jwt_algorithms[0],
-        ttl_seconds=ttl_seconds,
-        scopes=scopes,
-        now=time.time(),
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        name=name,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,10 +1,11 @@
 """Chromium under Playwright: the system's own browser, with nothing that reaches beyond this machine."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, WebSocketRoute, async_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 SOCKET_IO_CLIENT = Path(__file__).resolve().parents[1] / "node_modules/socket.io-client/dist/socket.io.esm.min.js"
@@ -37,3 +38,26 @@ async def chromium() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+class AckLoss:
+    """A network between page and server that swallows the server's acks while `losing`."""
+
+    def __init__(self) -> None:
+        self.losing = False
+        self.upgraded = asyncio.Event()
+
+    def carry(self, page_side: WebSocketRoute) -> None:
+        server_side = page_side.connect_to_server()
+
+        def to_server(frame: str | bytes) -> None:
+            if frame == "5":  # Engine.IO's upgrade: from here on nothing goes by polling.
+                self.upgraded.set()
+            server_side.send(frame)
+
+        def to_page(frame: str | bytes) -> None:
+            if not (self.losing and str(frame).startswith("43")):
+                page_side.send(frame)
+
+        page_side.on_message(to_server)
+        server_side.on_message(to_page)

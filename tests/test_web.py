@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from playwright.async_api import Browser, BrowserContext, Page, WebSocketRoute, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from server.http.pages import setup_pages
-from tests.browser import chromium, missing
+from tests.browser import AckLoss, chromium, missing
 
 _REASON = missing()
 pytestmark = pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
@@ -32,29 +32,6 @@ class Server(Protocol):
     def token(self, user_id: str) -> str: ...
     async def kill(self) -> None: ...
     async def restart(self) -> None: ...
-
-
-class AckLoss:
-    """A network between page and server that swallows the server's acks while `losing`."""
-
-    def __init__(self) -> None:
-        self.losing = False
-        self.upgraded = asyncio.Event()
-
-    def carry(self, page_side: WebSocketRoute) -> None:
-        server_side = page_side.connect_to_server()
-
-        def to_server(frame: str | bytes) -> None:
-            if frame == "5":  # Engine.IO's upgrade: from here on nothing goes by polling.
-                self.upgraded.set()
-            server_side.send(frame)
-
-        def to_page(frame: str | bytes) -> None:
-            if not (self.losing and str(frame).startswith("43")):
-                page_side.send(frame)
-
-        page_side.on_message(to_server)
-        server_side.on_message(to_page)
 
 
 SignIn = Callable[..., Awaitable[Page]]
@@ -224,6 +201,24 @@ async def test_a_message_written_while_the_server_is_away_arrives_once(sign_in: 
         texts = page.locator("#message-list .text")
         await expect(texts).to_have_text(["before", "while away, one", "while away, two"])
     await expect(alice.locator("#message-list .pending")).to_have_count(0)
+
+
+async def test_what_was_written_while_a_page_was_offline_is_filled_in(sign_in: SignIn) -> None:
+    """A page that lost its network says so, and afterwards shows all that was missed, in order and once."""
+    alice, bob = await sign_in("gap-alice"), await sign_in("gap-bob")
+    await start_direct(alice, "gap-bob")
+    await write(alice, "before")
+    await bob.get_by_role("link", name="gap-alice").click()
+    await expect(bubble(bob, "before")).to_be_visible()
+    await alice.context.set_offline(True)
+    await expect(alice.locator("#status")).to_have_text("Offline", timeout=SLOW_MS)
+    for text in ("missed one", "missed two", "missed three"):
+        await write(bob, text)
+    await expect(bob.locator("#message-list .own:not(.pending)")).to_have_count(3)
+    await alice.context.set_offline(False)
+    await expect(bubble(alice, "missed three")).to_be_visible(timeout=SLOW_MS)
+    texts = ["before", "missed one", "missed two", "missed three"]
+    await expect(alice.locator("#message-list .text")).to_have_text(texts)
 
 
 async def test_a_message_whose_ack_is_lost_is_stored_once(sign_in: SignIn) -> None:

@@ -100,8 +100,13 @@ export class OpenRoomDialog {
   }
 }
 
-/** A room one is in is opened; a channel is joined. */
+/** A room one is in is opened; a channel is joined, also where the server shows it to members only. */
 async function enter(connection, roomId) {
-  const { room } = await connection.request('room:get', { roomId });
-  return isMember(room) ? room : (await connection.request('room:join', { roomId })).room;
+  try {
+    const { room } = await connection.request('room:get', { roomId });
+    if (isMember(room)) return room;
+  } catch (error) {
+    if (error.code !== 'NOT_FOUND') throw error;
+  }
+  return (await connection.request('room:join', { roomId })).room;
 }
