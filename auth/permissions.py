@@ -1,7 +1,7 @@
 """What a member may do in a room (wire contract, section 3). Pure: the caller brings the roles.
 
-A role of None means no member of the room, who is told NotFound, as if there were none. In a direct room everyone
-counts as a plain member, whatever role is stored.
+A role of None means no member of the room, who is told NotFound, as if there were none; of a channel, which all may
+see, Forbidden. In a direct room everyone counts as a plain member, whatever role is stored.
 """
 
 from collections.abc import Iterable
@@ -147,9 +147,14 @@ def successor(members: Iterable[M]) -> M | None:
     return min(remaining, key=lambda member: (-_RANK[member.role], member.joined_at, member.user_id), default=None)
 
 
+def not_a_member(kind: RoomKind) -> NotFound | Forbidden:
+    """What someone is told who is no member: that there is no such room, or, of a channel, to join it first."""
+    return Forbidden("join the channel first") if kind is RoomKind.CHANNEL else NotFound()
+
+
 def _check(kind: RoomKind, role: Role | None, least: Role) -> None:
     if role is None:
-        raise NotFound
+        raise not_a_member(kind)
     effective = Role.MEMBER if kind is RoomKind.DIRECT else role
     if _RANK[effective] < _RANK[least]:
         raise Forbidden

@@ -74,9 +74,9 @@ class Delivery:
 
     # --- messages -------------------------------------------------------------------------------------------------
 
-    def publish(self, message: Message, skip: str | None) -> None:
+    def publish(self, message: Message, message_json: bytes, skip: str | None) -> None:
         """Send a stored message to all members on all nodes, but for one session. Never waits."""
-        packet = event_packet(MessageReceived.wire_name, message.wire_json())
+        packet = event_packet(MessageReceived.wire_name, message_json)
         self._offer(message.room_id, message.seq, (packet, skip))
         self._cluster.publish(room_name(message.room_id), message.seq, packet.payload)
 

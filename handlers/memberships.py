@@ -14,7 +14,7 @@ from auth.permissions import (
 )
 from handlers.admission import admit, send_out, tell_role, welcome
 from handlers.pages import decode_cursor, encode_cursor, fitting, moment_key, parse_moment_key
-from handlers.rooms import find_room, see_room
+from handlers.rooms import find_joined_room, find_room, see_room
 from handlers.services import Services
 from protocol.commands import InRoom, InviteMembers, ListMembers, MuteRoom, NameMember, SetRole
 from protocol.errors import Forbidden, NotFound, ValidationFailed
@@ -27,10 +27,9 @@ NO_PROFILE = Profile(name=None, avatar=None)
 
 
 async def list_members(caller: Caller, command: ListMembers, services: Services) -> MembersPage:
-    """A room's members, longest standing first. Raises: NotFound; ValidationFailed for a bad cursor."""
+    """A room's members, longest standing first. Raises: NotFound, Forbidden; ValidationFailed for a bad cursor."""
     after = decode_cursor(command.cursor, parse_moment_key)
-    if await services.members.get(command.room_id, caller.user_id) is None:
-        raise NotFound
+    await find_joined_room(caller.user_id, command.room_id, services)
     memberships = await services.members.list(command.room_id, after, command.limit + 1)
     shown = memberships[: command.limit]
     profiles = await services.users.profiles([membership.user_id for membership in shown])
@@ -105,9 +104,7 @@ async def leave_room(caller: Caller, command: InRoom, services: Services) -> Rep
 async def kick_member(caller: Caller, command: NameMember, services: Services) -> Reply:
     """End someone's membership. Raises: NotFound, Forbidden; ValidationFailed for oneself."""
     _refuse_oneself(caller, command, "use room:leave to leave a room yourself")
-    record, membership = await find_room(caller.user_id, command.room_id, services)
-    if membership is None:
-        raise NotFound
+    record, _ = await find_joined_room(caller.user_id, command.room_id, services)
     await services.members.ownership.kick(
         record.id,
         caller.user_id,
@@ -121,9 +118,7 @@ async def kick_member(caller: Caller, command: NameMember, services: Services) -
 async def ban_member(caller: Caller, command: NameMember, services: Services) -> Reply:
     """Shut someone out, member or not, until unbanned. Raises: NotFound, Forbidden; ValidationFailed for oneself."""
     _refuse_oneself(caller, command, "must name someone else")
-    record, membership = await find_room(caller.user_id, command.room_id, services)
-    if membership is None:
-        raise NotFound
+    record, _ = await find_joined_room(caller.user_id, command.room_id, services)
     was_member = await services.members.ownership.ban(
         record.id,
         caller.user_id,
@@ -146,9 +141,7 @@ async def unban_member(caller: Caller, command: NameMember, services: Services) 
 
 async def set_role(caller: Caller, command: SetRole, services: Services) -> Reply:
     """Give a member a role. Raises: NotFound; Forbidden, also when it would leave the room no owner."""
-    record, membership = await find_room(caller.user_id, command.room_id, services)
-    if membership is None:
-        raise NotFound
+    record, _ = await find_joined_room(caller.user_id, command.room_id, services)
     changed = await services.members.ownership.set_role(
         record.id,
         caller.user_id,
@@ -162,7 +155,8 @@ async def set_role(caller: Caller, command: SetRole, services: Services) -> Repl
 
 
 async def mute_room(caller: Caller, command: MuteRoom, services: Services) -> MuteReply:
-    """Silence a room for oneself. Raises: NotFound."""
+    """Silence a room for oneself. Raises: NotFound, Forbidden."""
+    await find_joined_room(caller.user_id, command.room_id, services)
     if not await services.members.mute(command.room_id, caller.user_id, command.until):
         raise NotFound
     return MuteReply(muted_until=command.until)

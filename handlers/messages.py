@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from auth.caller import Caller
-from auth.permissions import check_can_mention_room
+from auth.permissions import check_can_mention_room, not_a_member
 from handlers.pages import PAGE_MAX_BYTES
 from handlers.rooms import announce_direct_room
 from handlers.services import Services
 from handlers.sync_tokens import make_sync_token, read_sync_token
 from protocol.commands import ROOM_MENTION, ReadHistory, SendMessage, SyncMessages
-from protocol.errors import Forbidden, NotFound
-from protocol.replies import HistoryPage, RoomGone, RoomSync, SendReply, SyncReply
+from protocol.errors import NotFound
+from protocol.replies import EncodedReply, HistoryPage, RoomGone, RoomSync, SendReply, SyncReply
 from protocol.resources import Message, OwnedMessage
 from protocol.types import RoomKind
 from storage.lane import Appended
@@ -21,7 +21,7 @@ from storage.messages import Draft, as_message, payload_digest
 SYNC_CONCURRENCY: Final = 8
 
 
-async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[SendReply]:
+async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[EncodedReply]:
     """Store a message, deliver it, and say which place it took.
 
     When this returns, the message has its place in the room's order; what it returns waits for the commit.
@@ -49,22 +49,17 @@ async def send_message(caller: Caller, command: SendMessage, services: Services)
     return _deliver(services.log.append(draft), caller, services)
 
 
-async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> SendReply:
+async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> EncodedReply:
     """Publish what is durable now. A repeated one is published again, which heals a crash between the two."""
     document, duplicate = await commit
     message = as_message(document)
-    services.delivery.publish(message, skip=caller.session_id)
+    message_json = message.wire_json()
+    services.delivery.publish(message, message_json, skip=caller.session_id)
     if message.seq == 1:
         record = await services.rooms.get(message.room_id)
         if record is not None and record.kind is RoomKind.DIRECT:
             await announce_direct_room(record, services)
-    return SendReply(
-        message_id=message.message_id,
-        seq=message.seq,
-        created_at=message.created_at,
-        duplicate=duplicate,
-        message=_owned(message),
-    )
+    return SendReply.encode(message, message_json, duplicate=duplicate)
 
 
 async def _check_may_send(caller: Caller, room_id: str, services: Services) -> None:
@@ -80,10 +75,10 @@ async def _check_may_send(caller: Caller, room_id: str, services: Services) -> N
 async def _check_member(user_id: str, room_id: str, services: Services) -> None:
     """Raises: NotFound for a room that this user may not see, Forbidden for a channel they have not joined."""
     membership, record = await asyncio.gather(services.members.get(room_id, user_id), services.rooms.get(room_id))
-    if record is None or (membership is None and record.kind is not RoomKind.CHANNEL):
+    if record is None:
         raise NotFound
     if membership is None:
-        raise Forbidden("join the channel first")
+        raise not_a_member(record.kind)
 
 
 async def _known_mentions(caller: Caller, command: SendMessage, services: Services) -> list[str]:

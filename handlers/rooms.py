@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from auth.caller import Caller
-from auth.permissions import check_can_delete_room, check_can_update
+from auth.permissions import check_can_delete_room, check_can_update, not_a_member
 from handlers.admission import admit, welcome
 from handlers.pages import decode_cursor, encode_cursor, fitting, moment_key, parse_moment_key
 from handlers.services import Services
@@ -66,7 +66,7 @@ async def announce_direct_room(record: RoomRecord, services: Services) -> None:
 
 
 async def get_room(caller: Caller, command: InRoom, services: Services) -> RoomReply:
-    """One room of the caller's. Raises: NotFound."""
+    """One room of the caller's. Raises: NotFound, Forbidden."""
     return RoomReply(room=await see_room(caller.user_id, command.room_id, services))
 
 
@@ -149,12 +149,10 @@ async def summaries(user_id: str, memberships: Sequence[Membership], services: S
 
 
 async def see_room(user_id: str, room_id: str, services: Services) -> Room:
-    """One room in full, as this member sees it now. Raises: NotFound."""
+    """One room in full, as this member sees it now. Raises: NotFound, Forbidden."""
     (record, membership), member_count = await asyncio.gather(
-        find_room(user_id, room_id, services), services.members.count(room_id)
+        find_joined_room(user_id, room_id, services), services.members.count(room_id)
     )
-    if membership is None:
-        raise NotFound
     state = (await services.log.room_states([membership]))[room_id]
     return Room(
         **dict(_summary(record, membership, state)),
@@ -175,6 +173,14 @@ async def find_room(user_id: str, room_id: str, services: Services) -> tuple[Roo
     record, membership = await asyncio.gather(services.rooms.get(room_id), services.members.get(room_id, user_id))
     if record is None:
         raise NotFound
+    return record, membership
+
+
+async def find_joined_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership]:
+    """A room that this user is a member of. Raises: NotFound; Forbidden for a channel that they have not joined."""
+    record, membership = await find_room(user_id, room_id, services)
+    if membership is None:
+        raise not_a_member(record.kind)
     return record, membership
 
 

@@ -89,6 +89,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
             )
     if options.payload > TEXT_MAX:
         raise ValueError(f"--payload {options.payload} is more than a message's {TEXT_MAX} characters")
+    if options.json and not options.json.parent.is_dir():
+        raise ValueError(f"--json {options.json} is in no directory that exists")
     names = Plan.__slots__
     given = {name: getattr(options, name) for name in names if name != "urls"}
     return Plan(**given, urls=tuple(options.url or [DEFAULT_URL]))

@@ -10,6 +10,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,10 @@ SCENARIOS = {
 COLUMNS = ("", "acked/s", "delivered/s", "ack p50 ms", "ack p99 ms", "delivery p99 ms", "")
 
 
+class Interrupted(Exception):
+    """Ctrl-C: there will be no table."""
+
+
 class Row(NamedTuple):
     """One line of the table."""
 
@@ -50,7 +55,7 @@ class Row(NamedTuple):
 async def run_bench(seconds: float) -> tuple[list[Row], str, bool]:
     """All measurements one after the other; the rows, MongoDB's version, and whether every verdict is clean.
 
-    Raises EmbeddedError, NodeFailed, CallFailed or WorkerFailed.
+    Raises EmbeddedError, NodeFailed, CallFailed, WorkerFailed or Interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as scratch:
         _say(f"group commit and insert_one, {seconds:.0f} s each")
@@ -74,13 +79,15 @@ async def run_bench(seconds: float) -> tuple[list[Row], str, bool]:
 
 
 async def _chat(plan: Plan, seconds: float, url: str, secret: str) -> Outcome:
-    given = {name: getattr(plan, name) for name in plan.__slots__}
-    plan, run = Plan(**given | {"seconds": seconds, "urls": (url,)}), new_run()
+    plan, run = replace(plan, seconds=seconds, urls=(url,)), new_run()
     live = Live(plan.connections)
     try:
-        return await run_chat(plan, run, sign_tokens(user_ids(run, plan), secret), live)
+        outcome = await run_chat(plan, run, sign_tokens(user_ids(run, plan), secret), live)
     finally:
         live.end()
+    if outcome.interrupted:
+        raise Interrupted
+    return outcome
 
 
 def _commit_rows(grouped: Commits, plain: Commits) -> list[Row]:
@@ -147,6 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EmbeddedError, NodeFailed, CallFailed, WorkerFailed) as failure:
         _say(f"bench: {failure}")
         return 3
+    except (Interrupted, KeyboardInterrupt):
+        _say("bench: interrupted")
+        return 130
     facts = [f"{datetime.now(UTC):%Y-%m-%d}, MongoDB {mongodb}", *describe_machine()]
     print("\n".join(f"- {fact}" if options.markdown else fact for fact in facts))
     print()

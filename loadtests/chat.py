@@ -74,6 +74,7 @@ async def run_chat(plan: Plan, run: str, tokens: Sequence[str], live: Live) -> O
     outcome = Outcome(plan, run)
     owner, *members = tokens
     with _interruptible() as stop:
+        live.say(f"making {plan.rooms:,} rooms")
         rooms = await make_rooms(plan.urls[0], owner, run, plan.rooms)
 
         def on_progress(progress: Progress) -> None:

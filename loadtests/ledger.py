@@ -6,6 +6,7 @@ The promises checked are those of the wire contract, section 4 ("What an ack of 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from loadtests.seqset import SeqSet
@@ -106,7 +107,7 @@ class Ledger:
         self.unacknowledged += other.unacknowledged
 
 
-class Breach:
+class Breach(StrEnum):
     """The kinds of fault that make a verdict unclean, each with what it means."""
 
     LOST = "lost: acknowledged, not received by a connected member"

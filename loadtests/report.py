@@ -1,5 +1,6 @@
 """What a run looks like: one line that moves while it goes on, a table and a verdict at its end."""
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,7 +27,8 @@ class Live:
 
     def say(self, text: str) -> None:
         """Show a line now."""
-        self._stream.write(f"\r\x1b[K{text}" if self._in_place else f"{text}\n")
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(f"\r\x1b[K{text[:width]}" if self._in_place else f"{text}\n")
         self._stream.flush()
 
     def end(self) -> None:

@@ -9,6 +9,8 @@ import jwt
 
 TOKEN_SECONDS = 86_400
 """A run ends long before its tokens do."""
+SECRET_MIN_BYTES = 32
+"""RFC 7518, section 3.2."""
 SECRET_FILE = "jwt-secret"
 
 
@@ -24,6 +26,8 @@ def find_secret(given: str | None, environment: Mapping[str, str] | None = None)
     environment = os.environ if environment is None else environment
     secret = given or environment.get("JWT_SECRET")
     if secret:
+        if len(secret.encode()) < SECRET_MIN_BYTES:
+            raise NoTokens(f"the secret is shorter than {SECRET_MIN_BYTES} bytes: no server takes such a one")
         return secret
     path = Path(environment.get("DATA_DIR") or ".parley") / SECRET_FILE
     try:

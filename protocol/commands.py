@@ -65,9 +65,11 @@ class CreateRoom(Inbound):
     """Make a room. A direct room has exactly one `memberIds` entry, the other person, and nothing of its own."""
 
     kind: Kind
-    member_ids: Annotated[list[UserId], Field(max_length=USER_IDS_MAX), AfterValidator(_unique)] = []
+    member_ids: Annotated[list[UserId], Field(max_length=USER_IDS_MAX), AfterValidator(_unique)] = Field(
+        default_factory=list
+    )
     title: Maybe[Title] = None
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
     external_id: Maybe[ExternalId] = None
     client_id: Maybe[ClientId] = None
 
@@ -148,9 +150,9 @@ class SendMessage(InRoom):
     text: Maybe[Text] = None
     client_id: Maybe[ClientId] = None
     reply_to: Maybe[Seq] = None
-    attachments: Annotated[list[ClientId], Field(max_length=10)] = []
-    mentions: Annotated[list[Mention], Field(max_length=50), AfterValidator(_unique)] = []
-    metadata: Metadata = {}
+    attachments: Annotated[list[ClientId], Field(max_length=10)] = Field(default_factory=list)
+    mentions: Annotated[list[Mention], Field(max_length=50), AfterValidator(_unique)] = Field(default_factory=list)
+    metadata: Metadata = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:

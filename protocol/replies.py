@@ -1,12 +1,22 @@
 """What acks carry beside `success: true`: one model an event (wire contract, sections 3 and 4)."""
 
-from protocol.resources import Member, OwnedMessage, Room, RoomSummary
-from protocol.types import Moment
+from protocol.resources import Member, Message, OwnedMessage, Room, RoomSummary
+from protocol.types import Moment, iso_utc
 from protocol.wire import Outbound
 
 
 class Reply(Outbound):
     """The fields of a successful ack; this one has none."""
+
+
+class EncodedReply(Reply):
+    """A reply whose JSON is at hand already; how its fields are named, the model it stands for says."""
+
+    encoded: bytes
+
+    def wire_json(self) -> bytes:
+        """That JSON."""
+        return self.encoded
 
 
 class RoomReply(Reply):
@@ -66,6 +76,18 @@ class SendReply(Reply):
     created_at: Moment
     duplicate: bool
     message: OwnedMessage
+
+    @staticmethod
+    def encode(message: Message, message_json: bytes, *, duplicate: bool) -> EncodedReply:
+        """This reply for a message just stored, around JSON that its delivery has made already."""
+        fields = b'{"messageId":"%s","seq":%d,"createdAt":"%s","duplicate":%s,"message":%s,"myReactions":[]}}' % (
+            message.message_id.encode(),
+            message.seq,
+            iso_utc(message.created_at).encode(),
+            b"true" if duplicate else b"false",
+            message_json[:-1],
+        )
+        return EncodedReply.model_construct(encoded=fields)
 
 
 class HistoryPage(Reply):

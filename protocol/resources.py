@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from protocol.types import Moment, Role, RoomKind
 from protocol.wire import Outbound
 
@@ -91,4 +93,4 @@ class Message(Outbound):
 class OwnedMessage(Message):
     """A message as acks carry it: with the caller's own reactions."""
 
-    my_reactions: list[str] = []
+    my_reactions: list[str] = Field(default_factory=list)

@@ -85,7 +85,9 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
 
 def iso_utc(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds and `Z`, the wire's only form of a time."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]

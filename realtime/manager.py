@@ -58,36 +58,23 @@ class Manager(AsyncManager):
     def __init__(self) -> None:
         super().__init__()
         self.sessions: dict[str, Session] = {}
-        self._by_socket: dict[Socket, dict[str, Session]] = {}
         self._members: dict[str, dict[str, dict[Session, None]]] = {}
         self.on_filled: Callable[[str], None] = lambda room: None
         self.on_emptied: Callable[[str], None] = lambda room: None
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
-    def session(self, socket: Socket | None, namespace: str) -> Session | None:
-        """The session that a connection has in a namespace."""
-        sessions = self._by_socket.get(socket) if socket is not None else None
-        return None if sessions is None else sessions.get(namespace)
-
-    def sessions_of(self, socket: Socket) -> list[Session]:
-        """All sessions of a connection."""
-        return list(self._by_socket.get(socket, {}).values())
-
     def add(self, session: Session) -> None:
         """Register a session that is about to be connected."""
         self.sessions[session.sid] = session
-        self._by_socket.setdefault(session.socket, {})[session.namespace] = session
+        session.socket.sessions[session.namespace] = session
 
     def remove(self, session: Session) -> None:
         """Forget a session and its rooms."""
         for room in list(session.rooms):
             self.leave(session, room)
         self.sessions.pop(session.sid, None)
-        sessions = self._by_socket.get(session.socket, {})
-        sessions.pop(session.namespace, None)
-        if not sessions:
-            self._by_socket.pop(session.socket, None)
+        session.socket.sessions.pop(session.namespace, None)
 
     # --- rooms --------------------------------------------------------------------------------------------------
 
@@ -186,7 +173,8 @@ class Manager(AsyncManager):
 
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
         """The Socket.IO session of an Engine.IO one."""
-        session = self.session(self.server.eio.sockets.get(eio_sid), namespace)
+        socket: Socket | None = self.server.eio.sockets.get(eio_sid)
+        session = socket.sessions.get(namespace) if socket is not None else None
         return None if session is None else session.sid
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:

@@ -6,6 +6,7 @@ Source: Socket.IO protocol 5.
 """
 
 import json
+import math
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -25,6 +26,8 @@ MAX_ATTACHMENTS: Final = 10
 MAX_DEPTH: Final = 32
 _MAX_ID_DIGITS: Final = 16
 _MAX_NAMESPACE: Final = 256
+_MAX_INTEGER_DIGITS: Final = 400
+"""Longer ones are infinity to every field; int() refuses 4,300 and more, in time that grows with their square."""
 
 
 class MalformedPacket(Exception):
@@ -95,6 +98,10 @@ def _refuse_constant(name: str) -> Any:
     raise MalformedPacket(f"{name} is not JSON")
 
 
+def _parse_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else math.inf
+
+
 def parse_json(text: bytes) -> Any:
     """Read JSON. Lone surrogates and numbers beyond a double pass, to be refused as fields by whoever reads them.
 
@@ -104,7 +111,9 @@ def parse_json(text: bytes) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            # Decoded here, for left to itself json guesses at UTF-16 and UTF-32.
+            readable = text.decode("utf-8", "surrogatepass")
+            value = json.loads(readable, parse_constant=_refuse_constant, parse_int=_parse_integer)
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:

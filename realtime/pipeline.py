@@ -14,7 +14,7 @@ import structlog
 
 DEADLINE_SECONDS: Final = 5.0
 ABANDON_SECONDS: Final = 15.0
-"""A handler that is still not back by then is cancelled: stores time out long before, so it hangs on a fault."""
+"""A handler not back so long after it began is cancelled: stores time out long before, so it hangs on a fault."""
 MAX_UNDER_WAY: Final = 256
 """Events of one connection that may be under way; beyond it the server stops reading from the connection."""
 
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 class Event:
     """One event from a client. Whoever answers it first sets `answered`; nobody answers it again."""
 
-    __slots__ = ("ack_id", "answered", "args", "due", "name", "session")
+    __slots__ = ("ack_id", "answered", "args", "due", "name", "session", "started", "task")
 
     def __init__(self, session: Any, name: str, args: list[Any], ack_id: int | None, due: float) -> None:
         self.session = session
@@ -33,6 +33,8 @@ class Event:
         self.ack_id = ack_id
         self.due = due
         self.answered = False
+        self.started = 0.0
+        self.task: asyncio.Task[None] | None = None
 
 
 Handler = Callable[[Event], Awaitable[Awaitable[None] | None]]
@@ -84,49 +86,65 @@ class Pipeline:
             self._worker = self._loop.create_task(self._work())
 
     async def _work(self) -> None:
+        worker = self._worker
         try:
             while self._waiting:
                 event = self._waiting.popleft()
                 if self._overlapping and event.name != self._overlapping_name:
                     await asyncio.wait(self._overlapping)
-                rest = await self._bounded(event, self._handle(event))
+                event.started, event.task = self._loop.time(), worker
+                try:
+                    rest = await self._handle(event)
+                except asyncio.CancelledError:
+                    rest = None
+                    if event.task is not None or worker is None or worker.uncancel() > 0:
+                        raise
                 if rest is None:
                     self._done(event)
                 else:
-                    task = self._loop.create_task(self._finish(event, rest))
-                    self._overlapping.add(task)
+                    event.task = self._loop.create_task(self._finish(event, rest))
+                    self._overlapping.add(event.task)
                     self._overlapping_name = event.name
-                    task.add_done_callback(self._overlapping.discard)
         finally:
             self._worker = None
 
     async def _finish(self, event: Event, rest: Awaitable[None]) -> None:
-        await self._bounded(event, rest)
-        self._done(event)
-
-    async def _bounded(self, event: Event, work: Awaitable[Any]) -> Any:
+        task = event.task
         try:
-            async with asyncio.timeout(ABANDON_SECONDS):
-                return await work
-        except TimeoutError:
-            log.error("handler abandoned", event_name=event.name)
-            return None
+            await rest
+        finally:
+            self._done(event)
+            if task is not None:
+                self._overlapping.discard(task)
 
     def _done(self, event: Event) -> None:
+        event.task = None
         del self._under_way[event]
         if self._space is not None:
             self._space.set()
 
     def _deadline(self) -> None:
-        """Answer what is overdue, and wait for the next: one timer a connection, not one an event."""
-        self._timer = None
+        """Answer what is overdue, give up what hangs, wait for the next: one timer a connection, not one an event."""
         now = self._loop.time()
+        following = now + ABANDON_SECONDS
         for event in self._under_way:
             if event.due > now:
-                self._timer = self._loop.call_at(event.due, self._deadline)
-                return
+                following = min(following, event.due)
+                break
             if not event.answered:
                 self._expire(event)
+            if event.task is not None:
+                if event.started + ABANDON_SECONDS <= now:
+                    self._abandon(event)
+                else:
+                    following = min(following, event.started + ABANDON_SECONDS)
+        self._timer = self._loop.call_at(following, self._deadline) if self._under_way else None
+
+    def _abandon(self, event: Event) -> None:
+        task, event.task = event.task, None
+        if task is not None:
+            log.error("handler abandoned", event_name=event.name)
+            task.cancel()
 
     async def drained(self) -> None:
         """Wait for everything taken so far, also after the connection has gone."""
@@ -137,6 +155,3 @@ class Pipeline:
         """Answer nobody any more: the connection has gone. What was taken still takes effect."""
         for event in self._under_way:
             event.answered = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -61,12 +61,16 @@ class Server(socketio.AsyncServer):
         self._deadlines[socket] = self._loop.call_later(CONNECT_SECONDS, self._connect_deadline, socket)
 
     def _connect_deadline(self, socket: Socket) -> None:
-        if not any(session.connected for session in self.manager.sessions_of(socket)):
+        if not any(session.connected for session in list(socket.sessions.values())):
             self.malformed(socket)
+
+    def congested(self, socket: Socket) -> bool:
+        """Whether any of the connection's pipelines is full."""
+        return any(session.pipeline is not None and session.pipeline.is_full for session in socket.sessions.values())
 
     async def ready_to_receive(self, socket: Socket) -> None:
         """Returns once the connection's events leave room for more."""
-        for session in self.manager.sessions_of(socket):
+        for session in list(socket.sessions.values()):
             if session.pipeline is not None and session.pipeline.is_full:
                 await session.pipeline.has_space()
 
@@ -91,9 +95,9 @@ class Server(socketio.AsyncServer):
             self._take(socket, incoming._replace(data=packets.reconstruct(incoming.data, attachments)))
 
     def _take(self, socket: Socket, incoming: packets.Incoming) -> None:
-        session = self.manager.session(socket, incoming.namespace)
+        session = socket.sessions.get(incoming.namespace)
         if incoming.type == packets.CONNECT:
-            if session is not None or len(self.manager.sessions_of(socket)) >= MAX_NAMESPACES:
+            if session is not None or len(socket.sessions) >= MAX_NAMESPACES:
                 raise packets.MalformedPacket("already connected")
             self._own(self._connect(socket, incoming.namespace, incoming.data))
         elif session is None or not session.connected:
@@ -122,7 +126,7 @@ class Server(socketio.AsyncServer):
         self._partial.pop(socket, None)
         if deadline := self._deadlines.pop(socket, None):
             deadline.cancel()
-        for session in self.manager.sessions_of(socket):
+        for session in list(socket.sessions.values()):
             self._leave(session, reason)
 
     # --- sessions -------------------------------------------------------------------------------------------------
@@ -174,7 +178,7 @@ class Server(socketio.AsyncServer):
     def close_socket(self, socket: Socket, code: str, *, reconnect: bool) -> None:
         """Say why, then end the connection; without `reconnect` a DISCONNECT keeps stock clients from coming back."""
         payload = orjson.dumps({"code": code, "reconnect": reconnect})
-        for session in self.manager.sessions_of(socket):
+        for session in list(socket.sessions.values()):
             if session.connected:
                 socket.send(event_packet(SESSION_CLOSED, payload, session.namespace))
                 if not reconnect:

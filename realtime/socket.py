@@ -6,7 +6,7 @@ the end of the loop tick, because uvloop makes each write a system call; on poll
 
 import asyncio
 import base64
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
 
@@ -28,6 +28,9 @@ class Receiver(Protocol):
     def received_binary(self, socket: "Socket", attachment: bytes) -> None:
         """A binary attachment. Raises: MalformedPacket."""
 
+    def congested(self, socket: "Socket") -> bool:
+        """Whether too many of the socket's events are under way to take more."""
+
     async def ready_to_receive(self, socket: "Socket") -> None:
         """Returns once the socket's earlier events leave room for more."""
 
@@ -42,11 +45,11 @@ class Receiver(Protocol):
 
 
 class Socket:
-    """An Engine.IO connection. `sid` is its Engine.IO session id."""
+    """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
         "_buffer", "_buffered", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer", "_transport",
-        "_websocket", "closed", "ping_interval", "ping_timeout", "sid",
+        "_websocket", "closed", "ping_interval", "ping_timeout", "sessions", "sid",
     )  # fmt: skip
 
     def __init__(self, sid: str, receiver: Receiver, ping_interval: float, ping_timeout: float) -> None:
@@ -54,6 +57,7 @@ class Socket:
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
         self.closed = False
+        self.sessions: dict[str, Any] = {}
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
         self._buffer: list[Packet] = []
@@ -135,8 +139,7 @@ class Socket:
         if upgrading and not await self._probe(websocket):
             await websocket.close()
             return websocket
-        # uvloop's transports have the methods of asyncio's, not its class.
-        transport = cast("asyncio.Transport | None", request.transport)
+        transport = request.transport
         if self.closed or self._websocket is not None or transport is None:
             await websocket.close()
             return websocket
@@ -165,7 +168,8 @@ class Socket:
     async def _read(self, websocket: web.WebSocketResponse) -> None:
         try:
             while not self.closed:
-                await self._receiver.ready_to_receive(self)
+                if self._receiver.congested(self):
+                    await self._receiver.ready_to_receive(self)
                 message = await websocket.receive()
                 if message.type is WSMsgType.TEXT:
                     self._packet(message.data)
@@ -217,7 +221,8 @@ class Socket:
         if len(packets) > max_packets:
             raise MalformedPacket("too many packets in one payload")
         for packet in packets:
-            await self._receiver.ready_to_receive(self)
+            if self._receiver.congested(self):
+                await self._receiver.ready_to_receive(self)
             if packet[:1] == b"b":
                 try:
                     attachment = base64.b64decode(packet[1:], validate=True)

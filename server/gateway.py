@@ -99,13 +99,14 @@ class Gateway(socketio.AsyncNamespace):
         self._measure(event, error.code)
         if event.ack_id is None:
             session: Session = event.session
-            failed = EventFailed(event=event.name[:EVENT_NAME_SHOWN_MAX], error=error.as_wire())
+            shown = event.name[:EVENT_NAME_SHOWN_MAX].encode("utf-8", "replace").decode()
+            failed = EventFailed(event=shown, error=error.as_wire())
             session.send(event_packet(failed.wire_name, failed.wire_json()))
 
     def _measure(self, event: Event, outcome: str) -> None:
-        name = event.name if event.name in ROUTES else "unknown"
-        self._metrics.events.labels(name, outcome).inc()
-        self._metrics.ack_seconds.labels(name).observe(self.server.now() - event.due + DEADLINE_SECONDS)
+        self._metrics.answered(
+            event.name if event.name in ROUTES else "unknown", outcome, self.server.now() - event.due + DEADLINE_SECONDS
+        )
 
 
 def _device_id(fields: dict[str, Any]) -> str | None:

@@ -73,3 +73,14 @@ class Metrics:
         self.bus_failures = Gauge(
             "parley_bus_failed_publishes", "Publishes that Redis did not take", registry=self.registry
         )
+        self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+    def answered(self, event: str, outcome: str, seconds: float) -> None:
+        """Count one event and the time to its answer."""
+        series = self._answers.get((event, outcome))
+        if series is None:
+            series = self.events.labels(event, outcome), self.ack_seconds.labels(event)
+            self._answers[event, outcome] = series
+        counter, histogram = series
+        counter.inc()
+        histogram.observe(seconds)

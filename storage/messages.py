@@ -26,7 +26,7 @@ _SEQ_BYTES = 8
 _SEQ_LAST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft:
     """A message as its sender means it, checked, not yet stored."""
 

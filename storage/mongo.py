@@ -7,6 +7,7 @@ the two is hidden here.
 import asyncio
 import inspect
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -58,6 +59,7 @@ class Mongo:
             appname="parley",
         )
         self.database: AsyncDatabase[Document] = self._client[database]
+        self.transactions: set[asyncio.Task[Any]] = set()
 
     def __getitem__(self, collection: str) -> Collection:
         return self.database[collection]
@@ -93,7 +95,8 @@ class Mongo:
         return session
 
     async def close(self) -> None:
-        """Close all connections; operations under way fail."""
+        """Wait for transactions under way, then close all connections; other operations under way fail."""
+        await asyncio.gather(*self.transactions, return_exceptions=True)
         closing = self._client.close()
         if inspect.isawaitable(closing):
             await closing
@@ -123,17 +126,34 @@ async def transaction(mongo: Mongo, callback: Callable[[Session], Awaitable[T]])
     """Run `callback` in a transaction and return its result once that is committed.
 
     `callback` runs again from the start when another transaction touched the same documents, all within
-    `OPERATION_TIMEOUT_MS`; what it raises rolls everything back. Raises: the driver's error when the store is away, and
-    then the outcome is unknown.
+    `OPERATION_TIMEOUT_MS`; what it raises rolls everything back. Cancelling the caller ends its wait, not the
+    transaction: one cut off half-way would hold its documents until the server gives it up. Raises: the driver's error
+    when the store is away, and then the outcome is unknown.
     """
+
+    def finished(task: asyncio.Task[T]) -> None:
+        mongo.transactions.discard(task)
+        # Whoever waited may be gone; then there is nobody to tell.
+        if not task.cancelled():
+            task.exception()
+
+    task = asyncio.create_task(_attempts(mongo, callback))
+    mongo.transactions.add(task)
+    task.add_done_callback(finished)
+    return await asyncio.shield(task)
+
+
+async def _attempts(mongo: Mongo, callback: Callable[[Session], Awaitable[T]]) -> T:
     session = await mongo.start_session()
+    deadline = time.monotonic() + OPERATION_TIMEOUT_MS / 1000
     try:
         with timeout(OPERATION_TIMEOUT_MS / 1000):
             while True:
                 try:
                     return await _attempt(session, callback)
                 except PyMongoError as error:
-                    if not error.has_error_label("TransientTransactionError"):
+                    # A store that is away carries this label too, so that the driver alone would never give up.
+                    if not error.has_error_label("TransientTransactionError") or time.monotonic() >= deadline:
                         raise
                 await asyncio.sleep(random.uniform(0, CONFLICT_BACKOFF_SECONDS))  # noqa: S311 - no secret
     finally:

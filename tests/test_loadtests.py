@@ -321,6 +321,7 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
         (["--processes", "11"], "--processes"),
         (["--payload", "10001"], "--payload"),
         (["--tokens", "no-such-file"], "no-such-file"),
+        (["--json", "no-such-directory/out.json"], "no-such-directory"),
     ],
 )
 def test_contradictions_are_status_2(extra: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,12 +349,14 @@ async def test_no_server_is_said_in_a_sentence() -> None:
 def test_the_secret_is_found_where_it_is(tmp_path: Path) -> None:
     """Given, else JWT_SECRET, else the development secret in DATA_DIR; else a sentence that says what to do."""
     (tmp_path / "jwt-secret").write_text("from-the-file\n")
-    environment = {"DATA_DIR": str(tmp_path), "JWT_SECRET": "from-the-variable"}
-    assert find_secret("given", environment) == "given"
-    assert find_secret(None, environment) == "from-the-variable"
+    environment = {"DATA_DIR": str(tmp_path), "JWT_SECRET": "variable" * 4}
+    assert find_secret("given" * 7, environment) == "given" * 7
+    assert find_secret(None, environment) == "variable" * 4
     assert find_secret(None, {"DATA_DIR": str(tmp_path)}) == "from-the-file"
     with pytest.raises(NoTokens, match="--secret"):
         find_secret(None, {"DATA_DIR": str(tmp_path / "nothing")})
+    with pytest.raises(NoTokens, match="32 bytes"):
+        find_secret("short", environment)
 
 
 def test_a_short_token_file_is_refused(tmp_path: Path) -> None:

@@ -16,27 +16,27 @@ ACTORS = (OWNER, ADMIN, MEMBER, NOBODY)
 # Answers: + allowed, - Forbidden, 0 NotFound; in each group the actor is owner, admin, member, no member.
 TABLE = """
                         direct   group    channel
-    invite              - - - 0  + + + 0  + + + 0
-    leave               - - - 0  + + + 0  + + + 0
-    update              - - - 0  + + - 0  + + - 0
-    pin                 - - - 0  + + - 0  + + - 0
-    mention_room        - - - 0  + + - 0  + + - 0
-    delete_own_message  + + + 0  + + + 0  + + + 0
-    delete_any_message  - - - 0  + + - 0  + + - 0
-    kick_owner          - - - 0  + - - 0  + - - 0
-    kick_admin          - - - 0  + + - 0  + + - 0
-    kick_member         - - - 0  + + - 0  + + - 0
-    kick_nobody         - - - 0  0 0 - 0  0 0 - 0
-    ban_owner           - - - 0  + - - 0  + - - 0
-    ban_admin           - - - 0  + + - 0  + + - 0
-    ban_member          - - - 0  + + - 0  + + - 0
-    ban_nobody          - - - 0  + + - 0  + + - 0
-    unban               - - - 0  + + - 0  + + - 0
-    set_role_of_owner   - - - 0  + - - 0  + - - 0
-    set_role_of_admin   - - - 0  + - - 0  + - - 0
-    set_role_of_member  - - - 0  + - - 0  + - - 0
-    set_role_of_nobody  - - - 0  0 - - 0  0 - - 0
-    delete_room         - - - 0  + - - 0  + - - 0
+    invite              - - - 0  + + + 0  + + + -
+    leave               - - - 0  + + + 0  + + + -
+    update              - - - 0  + + - 0  + + - -
+    pin                 - - - 0  + + - 0  + + - -
+    mention_room        - - - 0  + + - 0  + + - -
+    delete_own_message  + + + 0  + + + 0  + + + -
+    delete_any_message  - - - 0  + + - 0  + + - -
+    kick_owner          - - - 0  + - - 0  + - - -
+    kick_admin          - - - 0  + + - 0  + + - -
+    kick_member         - - - 0  + + - 0  + + - -
+    kick_nobody         - - - 0  0 0 - 0  0 0 - -
+    ban_owner           - - - 0  + - - 0  + - - -
+    ban_admin           - - - 0  + + - 0  + + - -
+    ban_member          - - - 0  + + - 0  + + - -
+    ban_nobody          - - - 0  + + - 0  + + - -
+    unban               - - - 0  + + - 0  + + - -
+    set_role_of_owner   - - - 0  + - - 0  + - - -
+    set_role_of_admin   - - - 0  + - - 0  + - - -
+    set_role_of_member  - - - 0  + - - 0  + - - -
+    set_role_of_nobody  - - - 0  0 - - 0  0 - - -
+    delete_room         - - - 0  + - - 0  + - - -
 """
 
 Check = Callable[[RoomKind, Role | None], None]

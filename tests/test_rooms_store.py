@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import NamedTuple
@@ -324,6 +325,18 @@ async def test_the_only_owner_stays_one(node: Node) -> None:
     assert await give(node, record.id, "ann", "bob", Role.OWNER)
     assert await give(node, record.id, "ann", "ann", Role.MEMBER)
     assert await roles(node, record.id) == {"ann": Role.MEMBER, "bob": Role.OWNER}
+
+
+async def test_callers_who_give_up_hold_nobody_up(nodes: tuple[Node, Node]) -> None:
+    """Changes whose callers are cancelled at any moment take effect or not, and the room's next change goes through."""
+    record = await make(nodes[0], members=tuple(f"u{number}" for number in range(40)))
+    for number in range(40):
+        kick = nodes[0].members.ownership.kick(record.id, "ann", f"u{number}", may_kick)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(kick, number / 10_000)
+    async with asyncio.timeout(3):
+        assert not await give(nodes[1], record.id, "ann", "ann", Role.OWNER)
+    assert (await roles(nodes[0], record.id))["ann"] is Role.OWNER
 
 
 async def test_changes_in_no_room(node: Node) -> None:

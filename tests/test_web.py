@@ -188,7 +188,7 @@ async def test_a_message_written_while_the_server_is_away_arrives_once(sign_in: 
     await bob.get_by_role("link", name="away-alice").click()
     await expect(bubble(bob, "before")).to_be_visible()
     try:
-        await server.kill()
+        server.kill()
         await expect(alice.locator("#status")).to_have_text("Reconnecting", timeout=SLOW_MS)
         await write(alice, "while away, one")
         await write(alice, "while away, two")

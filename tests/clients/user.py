@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 EVENT_SECONDS = 10.0
-QUIET_SECONDS = 0.5
+POLL_SECONDS = 0.01
 
 
 class Client(Protocol):
@@ -100,3 +101,11 @@ async def refused(client: Client, event: str, payload: Any = None) -> dict[str, 
     assert ack.get("success") is False, f"{event} answered {ack}"
     error: dict[str, Any] = ack["error"]
     return error
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Poll until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come to hold"
+        await asyncio.sleep(POLL_SECONDS)
