@@ -7,6 +7,7 @@ admission came.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from auth.caller import Caller
 from auth.permissions import successor
@@ -14,25 +15,41 @@ from handlers.services import Services
 from protocol.events import MemberJoined, MemberLeft, MemberRoleChanged, RoomAdded, RoomRemoved
 from protocol.resources import Room
 from protocol.types import RemovalReason, Role
+from storage.members import Membership
+from storage.rooms import RoomRecord
 
 
-async def admit(user_ids: Sequence[str], room_id: str, services: Services) -> list[str]:
-    """Let these people's devices into the live channel, and return who is still a member after that."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the second look found: the room, if it still is, and who of those admitted is still a member."""
+
+    record: RoomRecord | None
+    memberships: dict[str, Membership]
+
+
+async def admit(user_ids: Sequence[str], room_id: str, services: Services) -> Admission:
+    """Let these people's devices into the live channel, then look again, and send out who is no member any more."""
     if not user_ids:
-        return []
+        return Admission(None, {})
     await services.fanout.admit(user_ids, room_id)
-    record, members = await asyncio.gather(services.rooms.get(room_id), services.members.are_members(room_id, user_ids))
+    record, found = await asyncio.gather(
+        services.rooms.get(room_id),
+        asyncio.gather(*(services.members.get(room_id, user_id) for user_id in user_ids)),
+    )
+    memberships = {membership.user_id: membership for membership in found if membership is not None}
     if record is None:
         await services.members.forget(room_id, user_ids)
-        members = set()
-    gone = [user_id for user_id in user_ids if user_id not in members]
+        memberships = {}
+    gone = [user_id for user_id in user_ids if user_id not in memberships]
     if gone:
         await services.fanout.expel(gone, room_id)
     if record is not None and record.ownerless:
         heir = await services.members.ownership.appoint_owner(room_id, successor)
         if heir is not None:
             tell_role(room_id, heir, Role.OWNER, heir, services)
-    return [user_id for user_id in user_ids if user_id in members]
+            if heir in memberships:
+                memberships[heir] = replace(memberships[heir], role=Role.OWNER)
+    return Admission(record, memberships)
 
 
 async def send_out(caller: Caller, room_id: str, user_id: str, reason: RemovalReason, services: Services) -> None:

@@ -14,7 +14,7 @@ from auth.permissions import (
 )
 from handlers.admission import admit, send_out, tell_role, welcome
 from handlers.pages import decode_cursor, encode_cursor, fitting, moment_key, parse_moment_key
-from handlers.rooms import find_joined_room, find_room, see_room
+from handlers.rooms import describe, find_joined_room, find_room, see_room
 from handlers.services import Services
 from protocol.commands import InRoom, InviteMembers, ListMembers, MuteRoom, NameMember, SetRole
 from protocol.errors import Forbidden, NotFound, ValidationFailed
@@ -58,18 +58,20 @@ async def join_room(caller: Caller, command: InRoom, services: Services) -> Room
 
     Raises: NotFound for a room that the caller may not see; Forbidden for who is banned from a channel.
     """
-    record = await services.rooms.get(command.room_id)
+    record, tail = await asyncio.gather(services.rooms.get(command.room_id), services.log.tail(command.room_id))
     if record is None:
         raise NotFound
     if record.kind is not RoomKind.CHANNEL:
         return RoomReply(room=await see_room(caller.user_id, record.id, services))
-    joined = await services.members.join(record.id, caller.user_id, read_seq=await services.log.tail(record.id))
+    joined = await services.members.join(record.id, caller.user_id, read_seq=tail)
     if joined.role is None:
         raise Forbidden("you are banned from this room")
     # Also for who is a member already: the node that stored it may have died before it admitted anyone.
-    if not await admit([caller.user_id], record.id, services):
+    admission = await admit([caller.user_id], record.id, services)
+    membership = admission.memberships.get(caller.user_id)
+    if admission.record is None or membership is None:
         raise NotFound
-    room = await see_room(caller.user_id, record.id, services)
+    room = await describe(admission.record, membership, services)
     if joined.is_new:
         welcome(room, [caller.user_id], services)
     return RoomReply(room=room)
@@ -84,7 +86,8 @@ async def invite_members(caller: Caller, command: InviteMembers, services: Servi
         *(services.members.join(record.id, user_id, read_seq=tail) for user_id in command.user_ids)
     )
     new = [user_id for user_id, joined in zip(command.user_ids, joins, strict=True) if joined.is_new]
-    added = await admit(new, record.id, services)
+    admission = await admit(new, record.id, services)
+    added = [user_id for user_id in new if user_id in admission.memberships]
     if added:
         welcome(await see_room(added[0], record.id, services), added, services)
     return InviteReply(added=added)

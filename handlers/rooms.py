@@ -110,16 +110,19 @@ async def delete_room(caller: Caller, command: InRoom, services: Services) -> Re
 
 async def list_rooms(caller: Caller, command: ListRooms, services: Services) -> RoomsPage:
     """The caller's rooms, newest activity first."""
-    return await room_page(caller.user_id, command.cursor, command.limit, services)
+    memberships = await services.members.memberships_of(caller.user_id)
+    return await room_page(caller.user_id, memberships, command.cursor, command.limit, services)
 
 
-async def room_page(user_id: str, cursor: str | None, limit: int, services: Services) -> RoomsPage:
+async def room_page(
+    user_id: str, memberships: Sequence[Membership], cursor: str | None, limit: int, services: Services
+) -> RoomsPage:
     """A page of someone's rooms, newest activity first; `totalUnread` counts all that are not muted.
 
     Raises: ValidationFailed for a cursor that is none.
     """
     after = decode_cursor(cursor, parse_moment_key)
-    rooms = await summaries(user_id, await services.members.memberships_of(user_id), services)
+    rooms = await summaries(user_id, memberships, services) if memberships else []
     rest = [room for room in rooms if after is None or (room.updated_at, room.room_id) < after]
     page = fitting(rest[:limit])
     now = services.clock()
@@ -150,12 +153,16 @@ async def summaries(user_id: str, memberships: Sequence[Membership], services: S
 
 async def see_room(user_id: str, room_id: str, services: Services) -> Room:
     """One room in full, as this member sees it now. Raises: NotFound, Forbidden."""
-    (record, membership), member_count = await asyncio.gather(
-        find_joined_room(user_id, room_id, services), services.members.count(room_id)
+    return await describe(*await find_joined_room(user_id, room_id, services), services)
+
+
+async def describe(record: RoomRecord, membership: Membership, services: Services) -> Room:
+    """A room in full, as this member sees it now."""
+    states, member_count = await asyncio.gather(
+        services.log.room_states([membership]), services.members.count(record.id)
     )
-    state = (await services.log.room_states([membership]))[room_id]
     return Room(
-        **dict(_summary(record, membership, state)),
+        **dict(_summary(record, membership, states[record.id])),
         created_by=record.created_by,
         created_at=record.created_at,
         member_count=member_count,

@@ -14,15 +14,15 @@ async def open_session(
     caller: Caller, session_id: str, device_id: str | None, limits: dict[str, int], services: Services
 ) -> SessionReady:
     """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between."""
-    await services.fanout.enter_as(session_id, caller.user_id)
     with services.fanout.entering(caller.user_id) as expelled:
-        memberships = await services.members.memberships_of(caller.user_id)
-        room_ids = [membership.room_id for membership in memberships if membership.room_id not in expelled]
-        await services.fanout.enter_rooms(session_id, room_ids)
+        await services.fanout.enter_as(session_id, caller.user_id)
+        stored = await services.members.memberships_of(caller.user_id)
+        memberships = [membership for membership in stored if membership.room_id not in expelled]
+        await services.fanout.enter_rooms(session_id, [membership.room_id for membership in memberships])
     if caller.name is not None or caller.avatar is not None:
         await services.users.upsert(caller.user_id, Profile(caller.name, caller.avatar))
     now = services.clock()
-    page = await room_page(caller.user_id, None, ROOMS_IN_READY, services)
+    page = await room_page(caller.user_id, memberships, None, ROOMS_IN_READY, services)
     return SessionReady(
         features=[],
         limits=limits,

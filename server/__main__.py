@@ -28,6 +28,9 @@ LISTEN_BACKLOG = 4096
 SHUTDOWN_SECONDS = 10.0
 """How long requests under way may take to end when the server stops."""
 
+CLEANUP_SECONDS = 20.0
+"""How long the whole application may take to close; the stores are stopped afterwards in any case."""
+
 _START_FAILED = 1
 _BAD_SETTINGS = 2
 
@@ -95,9 +98,18 @@ async def _serve(settings: Settings) -> None:
                 print(_banner(settings, port), flush=True)
             await asyncio.Event().wait()
         finally:
-            await runner.cleanup()
+            await _clean_up(runner)
     finally:
         await embedded.stop()
+
+
+async def _clean_up(runner: web.AppRunner) -> None:
+    """Stop accepting, let requests end, close the application."""
+    try:
+        async with asyncio.timeout(CLEANUP_SECONDS):
+            await runner.cleanup()
+    except TimeoutError:
+        _log.error("the application did not close in time", seconds=CLEANUP_SECONDS)
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:

@@ -62,7 +62,9 @@ class Gateway(socketio.AsyncNamespace):
             raise Refused(refusal.message, _refusal_data(refusal)) from error
         session.greeting = (event_packet(ready.wire_name, ready.wire_json()),)
         self._metrics.handshakes.labels("ok").inc()
-        self._metrics.connections.inc()
+        if session_id in self.server.manager.sessions:
+            # Else the client has gone meanwhile, and no disconnect will be told.
+            self._metrics.connections.inc()
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +113,9 @@ class Gateway(socketio.AsyncNamespace):
 
 def _device_id(fields: dict[str, Any]) -> str | None:
     device_id = fields.get("deviceId")
-    return device_id if isinstance(device_id, str) and 0 < len(device_id) <= DEVICE_ID_MAX else None
+    if not isinstance(device_id, str) or not 0 < len(device_id) <= DEVICE_ID_MAX or not device_id.isprintable():
+        return None
+    return device_id
 
 
 def _refusal_data(error: ParleyError) -> dict[str, Any]:

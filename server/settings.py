@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="debug, info, warning or error"
     )
-    ping_interval_ms: int = Field(25_000, ge=1000, le=300_000, description="milliseconds, 1000 to 300000")
-    ping_timeout_ms: int = Field(20_000, ge=1000, le=300_000, description="milliseconds, 1000 to 300000")
+    ping_interval_ms: int = Field(25_000, ge=100, le=300_000, description="milliseconds, 100 to 300000")
+    ping_timeout_ms: int = Field(20_000, ge=100, le=300_000, description="milliseconds, 100 to 300000")
     max_payload_bytes: int = Field(1_000_000, ge=1000, le=100_000_000, description="bytes, 1000 to 100000000")
     environment: Annotated[Literal["development", "production"], BeforeValidator(_lower)] = Field(
         "development", description="development or production"

@@ -22,7 +22,9 @@ def configure_logging(level: str, environment: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if environment == "production"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,

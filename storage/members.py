@@ -80,14 +80,13 @@ class MemberStore:
 
     async def are_members(self, room_id: str, user_ids: Sequence[str]) -> set[str]:
         """Those of these users who are members."""
-        found = await asyncio.gather(*(self.get(room_id, user_id) for user_id in user_ids))
-        return {membership.user_id for membership in found if membership is not None}
+        memberships = await asyncio.gather(*(self.get(room_id, user_id) for user_id in user_ids))
+        return {membership.user_id for membership in memberships if membership is not None}
 
     async def rooms_joined(self, user_id: str, room_ids: Sequence[str]) -> set[str]:
         """Those of these rooms that the user is a member of."""
-        keys = [member_key(room_id, user_id) for room_id in room_ids]
-        cursor = self._members.find({"_id": {"$in": keys}, "role": {"$in": MEMBER_ROLES}}, {"roomId": 1})
-        return {document["roomId"] for document in await cursor.to_list(None)}
+        memberships = await asyncio.gather(*(self.get(room_id, user_id) for room_id in room_ids))
+        return {membership.room_id for membership in memberships if membership is not None}
 
     async def count(self, room_id: str) -> int:
         """How many members a room has, counted in the index."""

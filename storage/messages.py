@@ -14,6 +14,7 @@ import orjson
 
 from protocol.commands import ROOM_MENTION
 from protocol.resources import PREVIEW_CODE_POINTS, LastMessage, Message
+from storage.batcher import Batcher
 from storage.lane import PATIENCE_SECONDS, Append, Appended, Lane
 from storage.membership import Membership
 from storage.mongo import Document, Mongo, Session, aggregate
@@ -91,13 +92,17 @@ class MessageLog:
     def __init__(self, mongo: Mongo, clock: Callable[[], datetime], on_batch: Callable[[int], None]) -> None:
         self._messages = mongo["messages"]
         self._clock = clock
+        self._tail_reads = Batcher(self._flush_tails)
+        self._state_reads = Batcher(self._flush_states)
         self._lanes = [
             Lane(self._messages, mongo.start_session, self._read_tails, message_key, on_batch) for _ in range(LANES)
         ]
 
     async def close(self) -> None:
         """Commit what was taken, and take no more."""
-        await asyncio.gather(*(lane.close() for lane in self._lanes))
+        await asyncio.gather(
+            *(lane.close() for lane in self._lanes), self._tail_reads.close(), self._state_reads.close()
+        )
 
     # --- appending ------------------------------------------------------------------------------------------------
 
@@ -161,8 +166,12 @@ class MessageLog:
         return (await self.tails([room_id]))[room_id]
 
     async def tails(self, room_ids: Sequence[str]) -> dict[str, int]:
-        """The last seq of each room, 0 for none."""
-        return await self._read_tails(room_ids, None)
+        """The last seq of each room, 0 for none; what callers ask for in one loop tick is read together."""
+        return await self._tail_reads.submit(list(room_ids))
+
+    async def _flush_tails(self, requests: list[list[str]]) -> list[dict[str, int]]:
+        tails = await self._read_tails(list({room_id for room_ids in requests for room_id in room_ids}), None)
+        return [{room_id: tails[room_id] for room_id in room_ids} for room_ids in requests]
 
     async def _read_tails(self, room_ids: Sequence[str], session: Session | None) -> dict[str, int]:
         tails = dict.fromkeys(room_ids, 0)
@@ -173,16 +182,25 @@ class MessageLog:
         return tails
 
     async def room_states(self, memberships: Sequence[Membership]) -> dict[str, RoomState]:
-        """What each membership's room looks like to that member, all of one user; in a fixed number of queries."""
-        last = await self._last_messages([membership.room_id for membership in memberships])
-        behind = [m for m in memberships if m.room_id in last and last[m.room_id].seq > m.read_seq]
+        """What each membership's room looks like to that member, all of one user, by room; read with other callers'."""
+        return await self._state_reads.submit(list(memberships))
+
+    async def _flush_states(self, requests: list[list[Membership]]) -> list[dict[str, RoomState]]:
+        """Two rounds however many ask: the newest message of each room, then what is unread where anything is."""
+        last = await self._last_messages(list({m.room_id for memberships in requests for m in memberships}))
+        behind = [m for request in requests for m in request if m.room_id in last and last[m.room_id].seq > m.read_seq]
         counts = await self._unread_counts(behind)
-        return {
-            m.room_id: RoomState(
-                last[m.room_id].seq if m.room_id in last else 0, last.get(m.room_id), *counts.get(m.room_id, (0, 0))
-            )
-            for m in memberships
-        }
+        return [
+            {
+                m.room_id: RoomState(
+                    last[m.room_id].seq if m.room_id in last else 0,
+                    last.get(m.room_id),
+                    *counts.get((m.room_id, m.user_id), (0, 0)),
+                )
+                for m in memberships
+            }
+            for memberships in requests
+        ]
 
     async def _last_messages(self, room_ids: Sequence[str]) -> dict[str, LastMessage]:
         shown = {"roomId": 1, "seq": 1, "senderId": 1, "createdAt": 1}
@@ -201,26 +219,20 @@ class MessageLog:
             for document in documents
         }
 
-    async def _unread_counts(self, memberships: Sequence[Membership]) -> dict[str, tuple[int, int]]:
-        """Others' messages above the read watermark, and those of them that mention the member."""
-        pipelines = []
+    async def _unread_counts(self, memberships: Sequence[Membership]) -> dict[tuple[str, str], tuple[int, int]]:
+        """By room and user: others' messages above the read watermark, and those of them that mention the user."""
+        pipelines: list[list[Document]] = []
         for m in memberships:
-            mentioned = {"$setIntersection": ["$mentions", [m.user_id, ROOM_MENTION]]}
+            mentioned = {"$min": [1, {"$size": {"$setIntersection": ["$mentions", [m.user_id, ROOM_MENTION]]}}]}
             pipelines.append(
                 [
                     {"$match": {**_range(m.room_id, m.read_seq), "senderId": {"$ne": m.user_id}}},
-                    {
-                        "$group": {
-                            "_id": "$roomId",
-                            "unread": {"$sum": 1},
-                            "mentions": {"$sum": {"$min": [1, {"$size": mentioned}]}},
-                        }
-                    },
+                    {"$group": {"_id": "$roomId", "unread": {"$sum": 1}, "mentions": {"$sum": mentioned}}},
+                    {"$set": {"userId": {"$literal": m.user_id}}},
                 ]
             )
-        return {
-            document["_id"]: (document["unread"], document["mentions"]) for document in await self._union(pipelines)
-        }
+        documents = await self._union(pipelines)
+        return {(found["_id"], found["userId"]): (found["unread"], found["mentions"]) for found in documents}
 
     async def _union(self, pipelines: Iterable[list[Document]], session: Session | None = None) -> list[Document]:
         """The results of many pipelines over the log, many of them in one query.
