@@ -13,6 +13,8 @@ Result = TypeVar("Result")
 
 BATCH_MAX = 256
 """Larger batches gain little and make the first caller wait for the last."""
+PATIENCE_SECONDS = 4.5
+"""An item may come behind a flush that hangs until its own timeout; its caller is answered before the deadline of 5 s."""
 QUEUE_MAX = 10_000
 """What may wait; beyond it the store is too slow, and callers are told so at once."""
 
@@ -32,10 +34,12 @@ class Batcher(Generic[Item, Result]):
         *,
         batch_max: int = BATCH_MAX,
         queue_max: int = QUEUE_MAX,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._flush = flush
         self._batch_max = batch_max
         self._queue_max = queue_max
+        self._patience_seconds = patience_seconds
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -43,7 +47,7 @@ class Batcher(Generic[Item, Result]):
     async def submit(self, item: Item) -> Result:
         """The result of this item's flush.
 
-        Raises: Unavailable when the queue is full or closed; whatever the flush raised.
+        Raises: Unavailable when the queue is full or closed, or patience ends; whatever the flush raised.
         """
         if self._closed or len(self._queue) >= self._queue_max:
             raise Unavailable
@@ -52,7 +56,11 @@ class Batcher(Generic[Item, Result]):
         if self._worker is None:
             # A batch belongs to no caller: it must not inherit the deadline of whoever came first.
             self._worker = asyncio.create_task(self._work(), context=Context())
-        return await waiter
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await waiter
+        except TimeoutError:
+            raise Unavailable from None
 
     async def close(self) -> None:
         """Take nothing more, and wait until what was taken is flushed."""

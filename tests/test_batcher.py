@@ -99,6 +99,19 @@ async def test_a_full_queue_refuses_at_once() -> None:
     assert await asyncio.gather(under_way, *queued) == [2, 4, 6]
 
 
+async def test_patience_ends_for_a_caller_behind_a_flush_that_hangs() -> None:
+    """A store that does not come back answers nobody; callers are told after their patience, the batch still runs."""
+    store = Store()
+    store.gate.clear()
+    batcher = Batcher(store.double, patience_seconds=0.02)
+    for number in (1, 2):
+        with pytest.raises(Unavailable):
+            await batcher.submit(number)
+    store.gate.set()
+    await batcher.close()
+    assert store.batches == [[1], [2]]
+
+
 async def test_close_finishes_what_was_taken() -> None:
     """Closing waits for the callers already in, and refuses new ones."""
     store = Store()
