@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 BATCH_MAX = 256
 """Larger batches gain little and make the first caller wait for the last."""
 PATIENCE_SECONDS = 4.5
-"""An item may come behind a flush that hangs until its own timeout; its caller is answered before the deadline of 5 s."""
+"""A caller behind a flush that hangs until its own timeout is answered before the deadline of 5 s all the same."""
 QUEUE_MAX = 10_000
 """What may wait; beyond it the store is too slow, and callers are told so at once."""
 
