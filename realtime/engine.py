@@ -16,6 +16,8 @@ from realtime.packets import MalformedPacket
 from realtime.socket import Receiver, Socket
 
 MAX_PACKETS_PER_POST: Final = 1_000
+POST_SECONDS: Final = 30.0
+"""How long a client may take to send the body of a POST."""
 LINGER_SECONDS: Final = 1.0
 """How long a closed polling session is kept, so that its next poll can fetch the goodbye."""
 
@@ -133,12 +135,20 @@ class Engine(engineio.AsyncServer):
     async def _post(self, socket: Socket, request: web.Request) -> web.StreamResponse:
         if request.method != "POST":
             return _refuse("method")
+        if "Content-Encoding" in request.headers:
+            # No client compresses what it posts, and a small body could unfold into a large one.
+            self.receiver.malformed(socket)
+            return _refuse("request")
         body = bytearray()
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > self.max_payload_bytes:
-                self.receiver.malformed(socket)
-                return web.Response(status=413)
+        try:
+            async with asyncio.timeout(POST_SECONDS):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > self.max_payload_bytes:
+                        self.receiver.malformed(socket)
+                        return web.Response(status=413)
+        except TimeoutError:
+            return web.Response(status=408)
         try:
             await socket.post(bytes(body), MAX_PACKETS_PER_POST)
         except MalformedPacket:

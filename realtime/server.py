@@ -99,14 +99,16 @@ class Server(socketio.AsyncServer):
         if incoming.type == packets.CONNECT:
             if session is not None or len(socket.sessions) >= MAX_NAMESPACES:
                 raise packets.MalformedPacket("already connected")
-            self._own(self._connect(socket, incoming.namespace, incoming.data))
+            self._admit(socket, incoming.namespace, incoming.data)
         elif session is None or not session.connected:
             if incoming.type != packets.DISCONNECT:
                 raise packets.MalformedPacket("not connected to this namespace")
         elif incoming.type in (packets.EVENT, packets.BINARY_EVENT):
             self._event(session, incoming)
         elif incoming.type in (packets.ACK, packets.BINARY_ACK):
-            self._own(self.manager.trigger_callback(session.sid, incoming.id, incoming.data))
+            # Unasked ones pass without a log line; python-socketio keeps its counter, no callback, under 0.
+            if incoming.id and incoming.id in self.manager.callbacks.get(session.sid, {}):
+                self._own(self.manager.trigger_callback(session.sid, incoming.id, incoming.data))
         else:
             self._leave(session, self.reason.CLIENT_DISCONNECT)
 
@@ -116,8 +118,11 @@ class Server(socketio.AsyncServer):
 
     def overrun(self, socket: Socket) -> None:
         """Cut a connection that does not read; what it missed it can ask for when it is back."""
-        log.info("slow consumer cut", eio_sid=socket.sid)
-        socket.end(self.reason.TRANSPORT_ERROR)
+        if not socket.cut:
+            log.info("slow consumer cut", eio_sid=socket.sid)
+            socket.cut = True
+            # Later: this may come in the middle of a broadcast to the room that the connection leaves by ending.
+            self._loop.call_soon(lambda: self.close_socket(socket, "SLOW_CONSUMER", reconnect=True))
 
     def closed(self, socket: Socket, reason: str) -> None:
         """Forget a connection and all its sessions."""
@@ -131,12 +136,19 @@ class Server(socketio.AsyncServer):
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
-    async def _connect(self, socket: Socket, namespace: str, auth: Any) -> None:
+    def _admit(self, socket: Socket, namespace: str, auth: Any) -> None:
+        """Register a session at once, so that a second CONNECT finds it, and answer in a task of its own."""
         if not self._serves(namespace):
             socket.send(Packet(packets.encode_connect_error({"message": "Invalid namespace"}, namespace)))
             return
         session = Session(self.eio.generate_id(), namespace, socket)
         self.manager.add(session)
+        self._own(self._connect(session, auth))
+
+    async def _connect(self, session: Session, auth: Any) -> None:
+        socket, namespace = session.socket, session.namespace
+        if session.sid not in self.manager.sessions:
+            return
         refusal: dict[str, Any] | None
         try:
             accepted = await self._trigger_event("connect", namespace, session.sid, self.environ.get(socket.sid), auth)

@@ -6,9 +6,11 @@ the end of the loop tick, because uvloop makes each write a system call; on poll
 
 import asyncio
 import base64
+import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from realtime.frames import CLOSE, NOOP, PING, PROBE_ANSWER, RECORD_SEPARATOR, Packet
 from realtime.packets import MalformedPacket
@@ -16,7 +18,10 @@ from realtime.packets import MalformedPacket
 MAX_BUFFERED_BYTES = 1_048_576
 """What a client may leave unread before it is cut: a slow reader must not become our memory."""
 WEBSOCKET_CLOSE_SECONDS = 1.0
+UPGRADE_SECONDS = 10.0
+"""How long an upgrade may take; meanwhile polls come back at once, and nothing else watches its websocket."""
 _NORMAL_CLOSURE = b"\x88\x02\x03\xe8"
+_TOO_BIG = b"\x88\x02\x03\xf1"
 
 
 class Receiver(Protocol):
@@ -48,8 +53,8 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_buffer", "_buffered", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer", "_transport",
-        "_websocket", "closed", "ping_interval", "ping_timeout", "sessions", "sid",
+        "_buffer", "_buffered", "_closing_frame", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer",
+        "_transport", "_websocket", "closed", "cut", "ping_interval", "ping_timeout", "sessions", "sid",
     )  # fmt: skip
 
     def __init__(self, sid: str, receiver: Receiver, ping_interval: float, ping_timeout: float) -> None:
@@ -57,11 +62,13 @@ class Socket:
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
         self.closed = False
+        self.cut = False
         self.sessions: dict[str, Any] = {}
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
         self._buffer: list[Packet] = []
         self._buffered = 0
+        self._closing_frame = _NORMAL_CLOSURE
         self._flushing = False
         self._probing = False
         self._poll: asyncio.Future[None] | None = None
@@ -82,12 +89,15 @@ class Socket:
             return
         self._buffer.append(packet)
         self._buffered += len(packet.frame)
-        if self._buffered > MAX_BUFFERED_BYTES:
-            self._receiver.overrun(self)
-        elif self._transport is not None:
-            if not self._flushing:
+        if self._transport is not None:
+            if self._buffered > MAX_BUFFERED_BYTES:
+                # What one tick brings is held against the client only when the network does not take it.
+                self._flush()
+            elif not self._flushing:
                 self._flushing = True
                 self._loop.call_soon(self._flush)
+        elif self._buffered > MAX_BUFFERED_BYTES:
+            self._receiver.overrun(self)
         elif self._poll is not None and not self._poll.done():
             self._poll.set_result(None)
 
@@ -132,8 +142,13 @@ class Socket:
     async def serve_websocket(self, request: web.Request, max_payload: int) -> web.StreamResponse:
         """Be this connection's websocket until it ends: from the start, or after an upgrade from polling."""
         upgrading = self._websocket is None and self._poll is not None
-        websocket = web.WebSocketResponse(
-            compress=False, max_msg_size=max_payload, decode_text=False, timeout=WEBSOCKET_CLOSE_SECONDS
+        # aiohttp refuses what reaches its limit, not only what exceeds it.
+        websocket = _WebSocket(
+            self._too_big,
+            compress=False,
+            max_msg_size=max_payload + 1,
+            decode_text=False,
+            timeout=WEBSOCKET_CLOSE_SECONDS,
         )
         await websocket.prepare(request)
         if upgrading and not await self._probe(websocket):
@@ -153,17 +168,16 @@ class Socket:
 
     async def _probe(self, websocket: web.WebSocketResponse) -> bool:
         """The upgrade handshake: `2probe`, `3probe`, then `5` once the client's last poll has come back."""
-        message = await websocket.receive()
-        if message.type is not WSMsgType.TEXT or message.data != b"2probe":
-            return False
-        await websocket.send_str(PROBE_ANSWER.payload.decode())
-        self._probing = True
-        self._release_poll()
-        message = await websocket.receive()
-        if message.type is WSMsgType.TEXT and message.data == b"5":
-            return True
-        self._probing = False
-        return False
+        upgraded = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(UPGRADE_SECONDS):
+                if await _says(websocket, b"2probe"):
+                    await websocket.send_str(PROBE_ANSWER.payload.decode())
+                    self._probing = True
+                    self._release_poll()
+                    upgraded = await _says(websocket, b"5")
+        self._probing = upgraded
+        return upgraded
 
     async def _read(self, websocket: web.WebSocketResponse) -> None:
         try:
@@ -180,6 +194,10 @@ class Socket:
         except MalformedPacket:
             self._receiver.malformed(self)
             await self._drained()
+
+    def _too_big(self) -> None:
+        self._closing_frame = _TOO_BIG
+        self._receiver.malformed(self)
 
     async def _drained(self) -> None:
         """Give the goodbye a chance to leave: what is buffered is flushed in this tick."""
@@ -253,6 +271,25 @@ class Socket:
             # A client that does not read would hold a polite close up for ever.
             self._loop.call_later(WEBSOCKET_CLOSE_SECONDS, self._transport.abort)
             if not self._transport.is_closing():
-                self._transport.write(_NORMAL_CLOSURE)
+                self._transport.write(self._closing_frame)
                 self._transport.close()
         self._receiver.closed(self, reason)
+
+
+class _WebSocket(web.WebSocketResponse):
+    """aiohttp's websocket, which lets us say why before it closes on a message past its limit."""
+
+    def __init__(self, too_big: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._too_big = too_big
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        """Close; with 1009 the client is told first."""
+        if code == WSCloseCode.MESSAGE_TOO_BIG:
+            self._too_big()
+        return await super().close(code=code, message=message, drain=drain)
+
+
+async def _says(websocket: web.WebSocketResponse, text: bytes) -> bool:
+    message = await websocket.receive()
+    return message.type is WSMsgType.TEXT and message.data == text

@@ -76,7 +76,8 @@ FAULTS: dict[str, list[Any]] = {
     "replyTo": [*NO_SEQ, 0],
     "attachments": [*NO_LIST, *([value] for value in [*NO_STRING, *BAD_STRING]), [f"a{n}" for n in range(11)]],
     "mentions": [
-        *NO_LIST, *([value] for value in NO_USER if value != "@room"), ["a", "a"], ["@all"], [f"u{n}" for n in range(51)],
+        *NO_LIST, *([value] for value in NO_USER if value != "@room"), ["a", "a"], ["@all"],
+        [f"u{n}" for n in range(51)],
     ],
     "before": [*NO_SEQ, 0],
     "after": NO_SEQ,
@@ -98,6 +99,7 @@ TOGETHER: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("memberIds", {"kind": "direct"}),
         ("memberIds", {"kind": "direct", "memberIds": ["a", "b"]}),
         ("title", {"kind": "direct", "memberIds": ["a"], "title": "Ours"}),
+        ("metadata", {"kind": "direct", "memberIds": ["a"], "metadata": {"a": 1}}),
         ("externalId", {"kind": "direct", "memberIds": ["a"], "externalId": "ours"}),
     ],
     "message:send": [("text", {"roomId": ROOM}), ("text", {"roomId": ROOM, "attachments": []})],
@@ -297,17 +299,39 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("packets", BROKEN.values(), ids=BROKEN.keys())
-async def test_a_broken_protocol_ends_the_connection(
-    server: Node, user_id: Callable[[str], str], packets: str
-) -> None:
+async def test_a_broken_protocol_ends_the_connection(server: Node, user_id: Callable[[str], str], packets: str) -> None:
     """Reserved names and malformed packets close within a second, after `session:closed` and DISCONNECT."""
     async with raw_socket(server, user_id("alice")) as raw:
         await raw.send(*packets.split("\n"))
-        await raw.closed(seconds=2)
+        await raw.closed(seconds=3)
         assert raw.events("session:closed") == [{"code": "PROTOCOL_ERROR", "reconnect": False}]
         assert raw.packets[-1] == "41"
         assert raw.ack_numbers() == []
         assert not raw.events("event:error")
+
+
+@pytest.mark.parametrize("attachments", [1, 2])
+async def test_unexpected_attachments_end_the_connection(
+    server: Node, user_id: Callable[[str], str], attachments: int
+) -> None:
+    """A binary frame that no packet announced is a broken protocol, before an event and after it."""
+    async with raw_socket(server, user_id("alice")) as raw:
+        if attachments > 1:
+            await raw.send('451-7["room:list",{"_placeholder":true,"num":0}]')
+        for _ in range(attachments):
+            await raw.send_bytes(b"x")
+        await raw.closed(seconds=3)
+        assert raw.events("session:closed") == [{"code": "PROTOCOL_ERROR", "reconnect": False}]
+
+
+async def test_acks_nobody_asked_for_are_ignored(server: Node, user_id: Callable[[str], str]) -> None:
+    """They neither end the connection nor fill the log."""
+    async with raw_socket(server, user_id("alice")) as raw:
+        await raw.call("room:list")
+        before = server.log_text()
+        await raw.send(*["430[]", "431[]", '432[{"a":1}]', "4399999999[1,2,3]"] * 20)
+        assert (await raw.call("room:list"))["success"] is True
+        assert server.log_text() == before
 
 
 async def test_numbers_of_any_length_are_fields(server: Node, user_id: Callable[[str], str]) -> None:
@@ -316,7 +340,9 @@ async def test_numbers_of_any_length_are_fields(server: Node, user_id: Callable[
         for literal in ("1e400", "-1e400", "1" * 400, "1" * 5_000, "-" + "9" * 5_000):
             answer = await raw.call("room:list", {"limit": HUGE}, literally={HUGE: literal})
             assert answer["error"]["code"] == "VALIDATION_ERROR", literal[:10]
-            answer = await raw.call("room:create", {"kind": "group", "metadata": {"n": HUGE}}, literally={HUGE: literal})
+            answer = await raw.call(
+                "room:create", {"kind": "group", "metadata": {"n": HUGE}}, literally={HUGE: literal}
+            )
             assert answer["error"]["code"] == "VALIDATION_ERROR", literal[:10]
 
 

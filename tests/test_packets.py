@@ -22,13 +22,28 @@ json_values = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
+    ),
     max_leaves=10,
 )
 ack_ids = st.none() | st.integers(0, 10**15)
 pieces = st.sampled_from(
-    ["0", "1", "2", "3", "4", "5", "6", "7", "-", "/", ",", "?", "[", "]", "{", "}", '"', "\\u", "d800", "a", ":", "1-"]
-    + ["NaN", "null", "true", '"connect"', '"x"', "1e400", " ", "\n", "ä", "\x00"]
+    [
+        *"01234567-/,?[]{}:a ä",
+        '"',
+        "\n",
+        "\x00",
+        "\\u",
+        "d800",
+        "1-",
+        "NaN",
+        "null",
+        "true",
+        "1e400",
+        '"x"',
+        '"connect"',
+    ]
 )
 noise = st.binary(max_size=40) | st.lists(pieces, max_size=14).map(lambda parts: "".join(parts).encode())
 
@@ -45,7 +60,7 @@ def stock(text: bytes) -> StockPacket | None:
     kind=st.sampled_from([packets.EVENT, packets.ACK]), namespace=st.sampled_from(NAMESPACES), ack_id=ack_ids,
     name=names, arguments=st.lists(json_values, max_size=3),
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_stock_clients_send_is_read_alike(
     kind: int, namespace: str, ack_id: int | None, name: str, arguments: list[Any]
 ) -> None:
@@ -73,16 +88,16 @@ def _has_placeholder(value: Any) -> bool:
 
 
 @given(text=noise)
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @example(b"")
 @example(b"2")
 @example(b'2["a",1e400]')
 @example(b'2["\\ud800"]')
 @example(b'2\xff\xfe[\x00"\x00a\x00"\x00]\x00')
-@example(b"2[\x00\"\x00a\x00\"\x00]\x00")
+@example(b'2[\x00"\x00a\x00"\x00]\x00')
 @example(b"5" + b"1" * 50)
 @example(b'2/a?b=c,["x"]')
-@example(b'0/a')
+@example(b"0/a")
 def test_anything_is_read_or_refused(text: bytes) -> None:
     """No bytes raise anything but MalformedPacket; what is read has the shape of its type, and stock agrees on it."""
     try:

@@ -46,6 +46,10 @@ class RawSocket:
         for packet in packets:
             await self._websocket.send_str(packet)
 
+    async def send_together(self, *packets: str) -> None:
+        """Send packets so that they arrive in one piece."""
+        await asyncio.gather(*(self._websocket.send_str(packet) for packet in packets))
+
     async def send_bytes(self, attachment: bytes) -> None:
         """Send a binary frame."""
         await self._websocket.send_bytes(attachment)
