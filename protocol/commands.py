@@ -5,7 +5,7 @@ Payloads are refused, never repaired: an unknown field, a wrong type or a number
 
 import re
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,8 +16,11 @@ from protocol.types import (
     ClientId,
     Cursor,
     ExternalId,
+    Flag,
     Limit,
     Metadata,
+    NotificationId,
+    Reason,
     Role,
     RoomId,
     RoomKind,
@@ -34,6 +37,7 @@ PAGE_DEFAULT = 50
 SYNC_PAGE_DEFAULT = 100
 SYNC_ROOMS_MAX = 200
 SLOW_MODE_SECONDS_MAX = 86_400
+NOTIFICATION_IDS_MAX = 500
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
@@ -78,7 +82,8 @@ class CreateRoom(Inbound):
         if self.kind is RoomKind.DIRECT:
             if len(self.member_ids) != 1:
                 raise fault("memberIds", "a direct room needs exactly one entry here")
-            for field, value in (("title", self.title), ("externalId", self.external_id)):
+            own = {"title": self.title, "externalId": self.external_id, "metadata": self.metadata or None}
+            for field, value in own.items():
                 if value is not None:
                     raise fault(field, "a direct room has none")
         return self
@@ -182,3 +187,43 @@ class SyncMessages(Inbound):
     rooms: Annotated[dict[RoomId, Watermark], Field(max_length=SYNC_ROOMS_MAX)]
     sync_token: Maybe[Cursor] = None
     limit: Annotated[int, Field(ge=1, le=500)] = SYNC_PAGE_DEFAULT
+
+
+class ReportMessage(InRoom):
+    """Bring a message before the admins."""
+
+    seq: Seq
+    reason: Reason
+
+
+class NameUser(Inbound):
+    """An event about one person: block, unblock."""
+
+    user_id: UserId
+
+
+class ListBlocks(Inbound):
+    """Whom the caller has blocked."""
+
+    cursor: Maybe[Cursor] = None
+
+
+class ListNotifications(Inbound):
+    """The caller's notifications, newest first."""
+
+    cursor: Maybe[Cursor] = None
+    limit: Limit = PAGE_DEFAULT
+    unread_only: Flag = False
+
+
+class ReadNotifications(Inbound):
+    """Mark notifications as read: these, or all."""
+
+    ids: Maybe[Annotated[list[NotificationId], Field(min_length=1, max_length=NOTIFICATION_IDS_MAX)]] = None
+    all: Maybe[Literal[True]] = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.ids is None) == (self.all is None):
+            raise fault("ids", "give either ids or all: true")
+        return self

@@ -53,7 +53,9 @@ class Gateway(socketio.AsyncNamespace):
         try:
             fields = auth if isinstance(auth, dict) else {}
             caller = replace(await self._verifier.verify(fields.get("token")), session_id=session_id)
-            session = self.server.manager.sessions[session_id]
+            session = self.server.manager.sessions.get(session_id)
+            if session is None:
+                return  # The client has gone meanwhile.
             session.data = caller
             ready = await open_session(caller, session_id, _device_id(fields), self._limits, self._services)
         except Exception as error:
