@@ -189,7 +189,7 @@ class Lane:
                 self._settle(left, len(left))
 
     async def _load_tails(self, batch: list[Append], session: Session) -> None:
-        missing = {append.document["roomId"] for append in batch} - self._tails.keys()
+        missing = {room_id for append in batch if (room_id := append.document["roomId"]) not in self._tails}
         if missing:
             self._tails.update(await self._read_tails(list(missing), session))
 
