@@ -18,6 +18,7 @@ COPY --from=environment /venv /venv
 COPY --from=client /parley/node_modules node_modules
 COPY protocol protocol
 COPY auth auth
+COPY presence presence
 COPY storage storage
 COPY realtime realtime
 COPY handlers handlers

@@ -7,7 +7,7 @@ CLIENT_READY := node_modules/.package-lock.json
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format lock clean
+.PHONY: help run test check bench format docs lock clean
 
 help: ## list the targets
 	@echo "Parley. Targets:"
@@ -31,6 +31,9 @@ bench: $(ENVIRONMENT_READY) ## measure and print a table
 format: $(ENVIRONMENT_READY) ## put the sources into their format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(ENVIRONMENT_READY) ## write the tables of docs/protocol.md and docs/parley.d.ts anew from the sources
+	@$(BIN)/python -m server.reference
 
 lock: $(ENVIRONMENT_READY) ## make requirements.lock anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra embedded --extra dev --no-header \

@@ -61,6 +61,17 @@ def check_can_mention_room(kind: RoomKind, role: Role | None) -> None:
     _check(kind, role, Role.ADMIN)
 
 
+def check_can_edit_message(kind: RoomKind, role: Role | None, own: bool) -> None:
+    """Everyone edits their own messages, nobody another's.
+
+    Raises:
+        Forbidden, NotFound: see the module.
+    """
+    _check(kind, role, Role.MEMBER)
+    if not own:
+        raise Forbidden("only its sender may edit a message")
+
+
 def check_can_delete_message(kind: RoomKind, role: Role | None, own: bool) -> None:
     """Everyone deletes their own messages, admins and owners any.
 

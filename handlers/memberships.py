@@ -13,6 +13,7 @@ from auth.permissions import (
     successor,
 )
 from handlers.admission import admit, send_out, tell_role, welcome
+from handlers.badges import tell_unread
 from handlers.pages import decode_cursor, encode_cursor, fitting, moment_key, parse_moment_key
 from handlers.rooms import describe, find_joined_room, find_room, see_room
 from handlers.services import Services
@@ -78,14 +79,18 @@ async def join_room(caller: Caller, command: InRoom, services: Services) -> Room
 
 
 async def invite_members(caller: Caller, command: InviteMembers, services: Services) -> InviteReply:
-    """Make others members; those who are already, and banned ones, are not in `added`. Raises: NotFound, Forbidden."""
+    """Make others members. Raises: NotFound, Forbidden.
+
+    Not in `added` are those who are members already, banned ones, and people who have blocked the caller.
+    """
     record, membership = await find_room(caller.user_id, command.room_id, services)
     check_can_invite(record.kind, membership.role if membership else None)
-    tail = await services.log.tail(record.id)
-    joins = await asyncio.gather(
-        *(services.members.join(record.id, user_id, read_seq=tail) for user_id in command.user_ids)
+    unwilling, tail = await asyncio.gather(
+        services.blocks.blockers_among(command.user_ids, caller.user_id), services.log.tail(record.id)
     )
-    new = [user_id for user_id, joined in zip(command.user_ids, joins, strict=True) if joined.is_new]
+    willing = [user_id for user_id in command.user_ids if user_id not in unwilling]
+    joins = await asyncio.gather(*(services.members.join(record.id, user_id, read_seq=tail) for user_id in willing))
+    new = [user_id for user_id, joined in zip(willing, joins, strict=True) if joined.is_new]
     admission = await admit(new, record.id, services)
     added = [user_id for user_id in new if user_id in admission.memberships]
     if added:
@@ -162,6 +167,7 @@ async def mute_room(caller: Caller, command: MuteRoom, services: Services) -> Mu
     await find_joined_room(caller.user_id, command.room_id, services)
     if not await services.members.mute(command.room_id, caller.user_id, command.until):
         raise NotFound
+    tell_unread([caller.user_id], command.room_id, services)
     return MuteReply(muted_until=command.until)
 
 

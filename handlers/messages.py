@@ -1,31 +1,26 @@
 """Sending and reading messages (wire contract, section 4)."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Final
+from collections.abc import Awaitable
 
 from auth.caller import Caller
 from auth.permissions import check_can_mention_room, not_a_member
-from handlers.pages import PAGE_MAX_BYTES
+from handlers.owned_messages import fitting_messages, owned
 from handlers.rooms import announce_direct_room
 from handlers.services import Services
-from handlers.sync_tokens import make_sync_token, read_sync_token
-from protocol.commands import ROOM_MENTION, ReadHistory, SendMessage, SyncMessages
+from protocol.commands import ROOM_MENTION, ReadHistory, SendMessage
 from protocol.errors import NotFound
-from protocol.replies import EncodedReply, HistoryPage, RoomGone, RoomSync, SendReply, SyncReply
-from protocol.resources import Message, OwnedMessage
+from protocol.replies import EncodedReply, HistoryPage, SendReply
 from protocol.types import RoomKind
 from storage.lane import Appended
 from storage.messages import Draft, as_message, payload_digest
 
-SYNC_CONCURRENCY: Final = 8
 
-
-async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[EncodedReply]:
+async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[SendReply | EncodedReply]:
     """Store a message, deliver it, and say which place it took.
 
     When this returns, the message has its place in the room's order; what it returns waits for the commit.
-    Raises: NotFound, Forbidden; the awaitable: Conflict, Unavailable.
+    Raises: NotFound, Forbidden, RateLimited, Unavailable; the awaitable: Conflict, Unavailable.
     """
     await _check_may_send(caller, command.room_id, services)
     if command.attachments:
@@ -33,11 +28,17 @@ async def send_message(caller: Caller, command: SendMessage, services: Services)
     if command.reply_to is not None and not await services.log.exists(command.room_id, command.reply_to):
         raise NotFound("replyTo: there is no such message in this room")
     mentions = await _known_mentions(caller, command, services) if command.mentions else []
+    text = command.text
+    if not services.send_rules.none_apply(caller.user_id, command.room_id):
+        text = await services.send_rules.apply(caller, command)
+        # That may have taken its time: who was sent out meanwhile is no member now.
+        await _check_may_send(caller, command.room_id, services)
+    services.typing.ended(command.room_id, caller.user_id)
     draft = Draft(
         room_id=command.room_id,
         sender_id=caller.user_id,
         client_id=command.client_id,
-        text=command.text,
+        text=text,
         reply_to=command.reply_to,
         mentions=mentions,
         metadata=command.metadata,
@@ -49,27 +50,41 @@ async def send_message(caller: Caller, command: SendMessage, services: Services)
     return _deliver(services.log.append(draft), caller, services)
 
 
-async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> EncodedReply:
+async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> SendReply | EncodedReply:
     """Publish what is durable now. A repeated one is published again, which heals a crash between the two."""
     document, duplicate = await commit
     message = as_message(document)
     message_json = message.wire_json()
     services.delivery.publish(message, message_json, skip=caller.session_id)
+    if message.mentions:
+        services.notifier.mentioned(message)
     if message.seq == 1:
         record = await services.rooms.get(message.room_id)
         if record is not None and record.kind is RoomKind.DIRECT:
             await announce_direct_room(record, services)
-    return SendReply.encode(message, message_json, duplicate=duplicate)
+    if duplicate:
+        (shown,) = await owned(caller.user_id, [message], services)
+        return SendReply(
+            message_id=message.message_id,
+            seq=message.seq,
+            created_at=message.created_at,
+            duplicate=True,
+            message=shown,
+        )
+    return SendReply.encode(message, message_json)
 
 
 async def _check_may_send(caller: Caller, room_id: str, services: Services) -> None:
     """A session in the room's live channel is a member's; otherwise the store knows. Raises: NotFound, Forbidden."""
     if services.fanout.is_in(caller.session_id, room_id):
         return
-    await _check_member(caller.user_id, room_id, services)
-    if caller.session_id is not None:
-        # A member whose session the bus has not told of it yet.
-        await services.fanout.enter_rooms(caller.session_id, [room_id])
+    with services.fanout.entering(caller.user_id) as expelled:
+        await _check_member(caller.user_id, room_id, services)
+        if room_id in expelled:
+            raise NotFound
+        if caller.session_id is not None:
+            # A member whose session the bus has not told of it yet.
+            await services.fanout.enter_rooms(caller.session_id, [room_id])
 
 
 async def _check_member(user_id: str, room_id: str, services: Services) -> None:
@@ -102,67 +117,14 @@ async def read_history(caller: Caller, command: ReadHistory, services: Services)
     if command.around is not None:
         older = await services.log.between(room_id, 0, command.around, limit // 2, newest=True) if limit > 1 else []
         newer = await services.log.between(room_id, command.around - 1, tail + 1, limit - len(older))
-        messages = _fitting(older + newer, from_end=False)
+        messages = fitting_messages(older + newer, from_end=False)
         has_more = bool(messages) and (messages[0].seq > 1 or messages[-1].seq < tail)
     elif command.after is not None:
-        messages = _fitting(await services.log.between(room_id, command.after, tail + 1, limit), from_end=False)
+        messages = fitting_messages(await services.log.between(room_id, command.after, tail + 1, limit), from_end=False)
         has_more = bool(messages) and messages[-1].seq < tail
     else:
         before = min(command.before or tail + 1, tail + 1)
-        messages = _fitting(await services.log.between(room_id, 0, before, limit, newest=True), from_end=True)
+        messages = fitting_messages(await services.log.between(room_id, 0, before, limit, newest=True), from_end=True)
         has_more = bool(messages) and messages[0].seq > 1
-    return HistoryPage(messages=[_owned(message) for message in messages], has_more=has_more, last_seq=tail)
-
-
-async def sync_messages(caller: Caller, command: SyncMessages, services: Services) -> SyncReply:
-    """What a client missed in each of its rooms; rooms that do not fit into the reply say `hasMore`.
-
-    Raises: ValidationFailed for a sync token that is none.
-    """
-    read_sync_token(command.sync_token)
-    token = make_sync_token(services.clock())
-    joined = await services.members.rooms_joined(caller.user_id, list(command.rooms))
-    existing = await services.rooms.get_many(joined)
-    tails = await services.log.tails(list(existing))
-    slots = asyncio.Semaphore(SYNC_CONCURRENCY)
-
-    async def missed(room_id: str, seen: int) -> list[Message]:
-        async with slots:
-            return await services.log.between(room_id, seen, tails[room_id] + 1, command.limit)
-
-    behind = {room_id: seen for room_id, seen in command.rooms.items() if seen < tails.get(room_id, 0)}
-    pages = dict(
-        zip(behind, await asyncio.gather(*(missed(room_id, seen) for room_id, seen in behind.items())), strict=True)
-    )
-    rooms: dict[str, RoomSync | RoomGone] = {}
-    budget = PAGE_MAX_BYTES
-    for room_id, seen in command.rooms.items():
-        if room_id not in existing:
-            rooms[room_id] = RoomGone()
-            continue
-        messages = _fitting(pages.get(room_id, []), from_end=False, budget=budget)
-        budget -= sum(len(message.wire_json()) for message in messages)
-        reached = messages[-1].seq if messages else seen
-        rooms[room_id] = RoomSync(
-            messages=[_owned(message) for message in messages],
-            changed=[],
-            last_seq=tails[room_id],
-            has_more=reached < tails[room_id],
-            reset=seen > tails[room_id],
-        )
-    return SyncReply(rooms=rooms, sync_token=token)
-
-
-def _fitting(messages: Sequence[Message], *, from_end: bool, budget: int = PAGE_MAX_BYTES) -> list[Message]:
-    """As many messages as a reply can carry, from the end that the client asked at."""
-    kept: list[Message] = []
-    for message in reversed(messages) if from_end else messages:
-        budget -= len(message.wire_json())
-        if budget < 0:
-            break
-        kept.append(message)
-    return kept[::-1] if from_end else kept
-
-
-def _owned(message: Message) -> OwnedMessage:
-    return OwnedMessage.model_construct(**message.__dict__, my_reactions=[])
+    shown = await owned(caller.user_id, messages, services)
+    return HistoryPage(messages=shown, has_more=has_more, last_seq=tail)

@@ -3,7 +3,23 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from handlers import channels, memberships, messages, rooms
+from handlers import (
+    blocks,
+    changes,
+    channels,
+    memberships,
+    messages,
+    notifications,
+    people,
+    presence,
+    receipts,
+    reports,
+    rooms,
+    session,
+    sync,
+    threads,
+    typing_status,
+)
 from protocol import commands
 from protocol.replies import Reply
 from protocol.wire import Inbound
@@ -40,8 +56,36 @@ ROUTES: dict[str, Route] = {
     "room:unban": Route(commands.NameMember, memberships.unban_member),
     "room:role": Route(commands.SetRole, memberships.set_role),
     "room:mute": Route(commands.MuteRoom, memberships.mute_room),
+    # blocks
+    "user:block": Route(commands.NameUser, blocks.block_user),
+    "user:unblock": Route(commands.NameUser, blocks.unblock_user),
+    "user:blocks": Route(commands.ListBlocks, blocks.list_blocks),
     # messages
     "message:send": Route(commands.SendMessage, messages.send_message),
     "message:history": Route(commands.ReadHistory, messages.read_history),
-    "message:sync": Route(commands.SyncMessages, messages.sync_messages),
+    "message:sync": Route(commands.SyncMessages, sync.sync_messages),
+    "message:thread": Route(commands.ReadThread, threads.read_thread),
+    "message:edit": Route(commands.EditMessage, changes.edit_message),
+    "message:delete": Route(commands.NameMessage, changes.delete_message),
+    "message:react": Route(commands.React, changes.react),
+    "message:pin": Route(commands.PinMessage, changes.pin_message),
+    "message:delivered": Route(commands.ReachSeq, receipts.mark_delivered),
+    "message:read": Route(commands.ReachSeq, receipts.mark_read),
+    "message:receipts": Route(commands.ListReceipts, receipts.list_receipts),
+    "message:report": Route(commands.ReportMessage, reports.report_message),
+    # people and session
+    "user:get": Route(commands.GetUsers, people.get_users),
+    "auth:refresh": Route(commands.RefreshToken, session.refresh_token),
+    "session:list": Route(commands.ListSessions, session.list_sessions),
+    "session:end": Route(commands.EndSession, session.end_session),
+    # notifications
+    "notification:list": Route(commands.ListNotifications, notifications.list_notifications),
+    "notification:read": Route(commands.ReadNotifications, notifications.read_notifications),
+    # typing and presence
+    "typing:start": Route(commands.InRoom, typing_status.start_typing),
+    "typing:stop": Route(commands.InRoom, typing_status.stop_typing),
+    "presence:set": Route(commands.SetPresence, presence.set_presence),
+    "presence:get": Route(commands.GetPresence, presence.get_presence),
+    "presence:subscribe": Route(commands.WatchPresence, presence.subscribe_presence),
+    "presence:unsubscribe": Route(commands.WatchPresence, presence.unsubscribe_presence),
 }

@@ -5,7 +5,7 @@ Payloads are refused, never repaired: an unknown field, a wrong type or a number
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,18 +15,22 @@ from protocol.types import (
     USER_IDS_MAX,
     ClientId,
     Cursor,
+    Emoji,
     ExternalId,
     Flag,
     Limit,
     Metadata,
     NotificationId,
+    PresenceStatus,
     Reason,
     Role,
     RoomId,
     RoomKind,
     Seq,
+    SessionId,
     Text,
     Title,
+    Token,
     UserId,
     Watermark,
 )
@@ -37,6 +41,7 @@ PAGE_DEFAULT = 50
 SYNC_PAGE_DEFAULT = 100
 SYNC_ROOMS_MAX = 200
 SLOW_MODE_SECONDS_MAX = 86_400
+WATCHED_IDS_MAX = 500
 NOTIFICATION_IDS_MAX = 500
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
@@ -59,10 +64,18 @@ def _unique(values: list[str]) -> list[str]:
     return values
 
 
+def _true(value: bool) -> bool:
+    if not value:
+        raise ValueError("must be true, or left out")
+    return value
+
+
 UserIds = Annotated[list[UserId], Field(min_length=1, max_length=USER_IDS_MAX), AfterValidator(_unique)]
 Mention = Annotated[str, Field(pattern=f"^@room$|{USER_ID_PATTERN}")]
 Kind = Annotated[RoomKind, Field(strict=False)]
 MemberRole = Annotated[Role, Field(strict=False)]
+OwnStatus = Annotated[PresenceStatus, Field(strict=False)]
+WatchedIds = Annotated[list[UserId], Field(min_length=1, max_length=WATCHED_IDS_MAX), AfterValidator(_unique)]
 
 
 class CreateRoom(Inbound):
@@ -166,6 +179,52 @@ class SendMessage(InRoom):
         return self
 
 
+class NameMessage(InRoom):
+    """An event about one message in a room."""
+
+    seq: Seq
+
+
+class EditMessage(NameMessage):
+    """Give one's own message another text."""
+
+    text: Text
+
+
+class React(NameMessage):
+    """Set one's emoji on a message, or take it back."""
+
+    emoji: Emoji
+    remove: Flag = False
+
+
+class PinMessage(NameMessage):
+    """Show a message on top of its room, or no longer."""
+
+    pinned: Flag
+
+
+class ReadThread(NameMessage):
+    """A message and the replies to it, oldest first."""
+
+    after: Maybe[Watermark] = None
+    limit: Limit = PAGE_DEFAULT
+
+
+class ReachSeq(InRoom):
+    """Say how far the caller's devices have got, or the caller has read."""
+
+    seq: Seq
+
+
+class ListReceipts(InRoom):
+    """Who has a message, and who has read it, longest standing members first."""
+
+    seq: Seq
+    cursor: Maybe[Cursor] = None
+    limit: Limit = PAGE_DEFAULT
+
+
 class ReadHistory(InRoom):
     """A page of messages beside one seq (`before` and `after` exclusive), or the newest."""
 
@@ -220,10 +279,50 @@ class ReadNotifications(Inbound):
     """Mark notifications as read: these, or all."""
 
     ids: Maybe[Annotated[list[NotificationId], Field(min_length=1, max_length=NOTIFICATION_IDS_MAX)]] = None
-    all: Maybe[Literal[True]] = None
+    all: Maybe[Annotated[Flag, AfterValidator(_true)]] = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.ids is None) == (self.all is None):
             raise fault("ids", "give either ids or all: true")
         return self
+
+
+class GetUsers(Inbound):
+    """How these users want to be shown."""
+
+    user_ids: UserIds
+
+
+class RefreshToken(Inbound):
+    """Go on with a newer token of the same user."""
+
+    token: Token
+
+
+class ListSessions(Inbound):
+    """Where the caller is connected at the moment."""
+
+
+class EndSession(Inbound):
+    """Disconnect one of the caller's own connections."""
+
+    session_id: SessionId
+
+
+class SetPresence(Inbound):
+    """What this device says of its user, until it is gone."""
+
+    status: OwnStatus
+
+
+class GetPresence(Inbound):
+    """Who of these users is here."""
+
+    user_ids: UserIds
+
+
+class WatchPresence(Inbound):
+    """Be told, or no longer, of these users' coming and going."""
+
+    user_ids: WatchedIds

@@ -133,7 +133,7 @@ class PayloadTooLarge(ParleyError):
 
 
 class RateLimited(ParleyError):
-    """Too much, too fast; `retry_after_ms` says when to come back."""
+    """Too much, too fast; `retryAfterMs` says when to come back."""
 
     code, status, retryable, text = "RATE_LIMITED", 429, True, "too many requests"
 

@@ -1,6 +1,21 @@
 """What acks carry beside `success: true`: one model an event (wire contract, sections 3 and 4)."""
 
-from protocol.resources import Member, Message, OwnedMessage, Room, RoomSummary
+from typing import Literal
+
+from pydantic import PrivateAttr
+
+from protocol.resources import (
+    KeptNotification,
+    Member,
+    Message,
+    OpenSession,
+    OwnedMessage,
+    Person,
+    Reached,
+    Room,
+    RoomSummary,
+    UserPresence,
+)
 from protocol.types import Moment, iso_utc
 from protocol.wire import Outbound
 
@@ -31,6 +46,13 @@ class RoomsPage(Reply):
     rooms: list[RoomSummary]
     next_cursor: str | None
     total_unread: int
+    _json: bytes | None = PrivateAttr(None)
+
+    def wire_json(self) -> bytes:
+        """The page as JSON, written once: it is long, and measured before it is sent."""
+        if self._json is None:
+            self._json = super().wire_json()
+        return self._json
 
 
 class Channel(Outbound):
@@ -78,16 +100,42 @@ class SendReply(Reply):
     message: OwnedMessage
 
     @staticmethod
-    def encode(message: Message, message_json: bytes, *, duplicate: bool) -> EncodedReply:
+    def encode(message: Message, message_json: bytes) -> EncodedReply:
         """This reply for a message just stored, around JSON that its delivery has made already."""
-        fields = b'{"messageId":"%s","seq":%d,"createdAt":"%s","duplicate":%s,"message":%s,"myReactions":[]}}' % (
+        fields = b'{"messageId":"%s","seq":%d,"createdAt":"%s","duplicate":false,"message":%s,"myReactions":[]}}' % (
             message.message_id.encode(),
             message.seq,
             iso_utc(message.created_at).encode(),
-            b"true" if duplicate else b"false",
             message_json[:-1],
         )
         return EncodedReply.model_construct(encoded=fields)
+
+
+class MessageReply(Reply):
+    """One message."""
+
+    message: OwnedMessage
+
+
+class ReactionReply(Reply):
+    """A message's reactions, and which of them are the caller's."""
+
+    reactions: dict[str, int]
+    my_reactions: list[str]
+
+
+class PinReply(Reply):
+    """A room's pinned messages, in the order they were pinned."""
+
+    pins: list[int]
+
+
+class ThreadPage(Reply):
+    """A message and replies to it in ascending order; `hasMore` says whether later ones follow."""
+
+    root: OwnedMessage
+    messages: list[OwnedMessage]
+    has_more: bool
 
 
 class HistoryPage(Reply):
@@ -111,7 +159,7 @@ class RoomSync(Outbound):
 class RoomGone(Outbound):
     """The caller is no longer a member of this room."""
 
-    gone: bool = True
+    gone: Literal[True] = True
 
 
 class SyncReply(Reply):
@@ -119,3 +167,69 @@ class SyncReply(Reply):
 
     rooms: dict[str, RoomSync | RoomGone]
     sync_token: str
+
+
+class NotificationsPage(Reply):
+    """The caller's notifications, newest first."""
+
+    notifications: list[KeptNotification]
+    next_cursor: str | None
+
+
+class NotificationsReadReply(Reply):
+    """How many notifications the caller has still not read."""
+
+    unread_notifications: int
+
+
+class BlocksPage(Reply):
+    """Whom the caller has blocked."""
+
+    user_ids: list[str]
+    next_cursor: str | None
+
+
+class UsersReply(Reply):
+    """Those asked for, by id, each one as known; who is left out did not fit into the reply."""
+
+    users: dict[str, Person]
+
+
+class RefreshReply(Reply):
+    """Until when the session goes on."""
+
+    expires_at: Moment
+
+
+class SessionsReply(Reply):
+    """The caller's connections, the latest first."""
+
+    sessions: list[OpenSession]
+
+
+class PresenceReply(Reply):
+    """Who of those asked for is here, by id."""
+
+    users: dict[str, UserPresence]
+
+
+class DeliveredReply(Reply):
+    """How far the caller's devices have got."""
+
+    delivered_seq: int
+
+
+class ReadReply(Reply):
+    """How far the caller has read, and what is left to read."""
+
+    read_seq: int
+    unread: int
+    mentions: int
+
+
+class ReceiptsPage(Reply):
+    """Members who have a message; those of them who have read it are in both lists."""
+
+    read_by: list[Reached]
+    delivered_to: list[Reached]
+    next_cursor: str | None

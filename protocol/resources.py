@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from protocol.types import Moment, Role, RoomKind
+from protocol.types import Moment, NotificationType, Role, RoomKind, SeenStatus
 from protocol.wire import Outbound
 
 PREVIEW_CODE_POINTS = 200
@@ -94,3 +94,68 @@ class OwnedMessage(Message):
     """A message as acks carry it: with the caller's own reactions."""
 
     my_reactions: list[str] = Field(default_factory=list)
+
+
+class Notification(Outbound):
+    """Something a user is told of, and finds again later; `data` says what it is about."""
+
+    id: str
+    type: NotificationType
+    title: str
+    body: str
+    data: dict[str, Any]
+    created_at: Moment
+
+
+class KeptNotification(Notification):
+    """A notification in a list."""
+
+    read: bool
+
+
+class Person(Outbound):
+    """How a user wants to be shown; nulls where nothing is known."""
+
+    name: str | None
+    avatar: str | None
+
+
+class OpenSession(Outbound):
+    """One of the caller's connections; `current` is the one that asks."""
+
+    session_id: str
+    device_id: str | None
+    connected_at: Moment
+    current: bool
+
+
+class UserPresence(Outbound):
+    """A user as others see them: `lastSeen` is null for who is here, hides, or is not for the caller to know."""
+
+    status: SeenStatus
+    last_seen: Moment | None
+    devices: int
+
+
+class Reached(Outbound):
+    """One member's receipt, and when they last reported one."""
+
+    user_id: str
+    at: Moment
+
+
+class InvalidField(Outbound):
+    """A field that was refused: its dotted path ("" is the payload itself), and what it should have been."""
+
+    field: str
+    message: str
+
+
+class Failure(Outbound):
+    """Why an event failed; `retryable` says whether the same call can succeed later, as it is."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after_ms: int | None = None
+    details: list[InvalidField] | None = None

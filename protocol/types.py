@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, Field, PlainSerializer, StrictBool, StringConstraints
+from pydantic import AfterValidator, Field, PlainSerializer, StrictBool, StringConstraints, WithJsonSchema
+
+from protocol.emoji import is_emoji
 
 MAX_SAFE_INTEGER = 2**53 - 1
 USER_ID_PATTERN = r"^[A-Za-z0-9_.:-][A-Za-z0-9_.:@-]{0,63}$"
@@ -31,10 +33,18 @@ def _has_content(value: str) -> str:
     return value
 
 
+def _one_emoji(value: str) -> str:
+    if not is_emoji(value):
+        raise ValueError("must be one emoji, fully qualified: with U+FE0F where it is text by default, and only there")
+    return value
+
+
 UserId = Annotated[str, StringConstraints(strict=True, pattern=USER_ID_PATTERN)]
 RoomId = Annotated[str, StringConstraints(strict=True, pattern=ROOM_ID_PATTERN)]
 ClientId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64), AfterValidator(_plain_text)]
 ExternalId = ClientId
+Token = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_plain_text)]
+SessionId = Annotated[str, StringConstraints(strict=True, pattern=ROOM_ID_PATTERN)]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=10_000), AfterValidator(_plain_text)]
 Title = Annotated[
     str,
@@ -42,11 +52,26 @@ Title = Annotated[
     AfterValidator(_plain_text),
     AfterValidator(_has_content),
 ]
+Emoji = Annotated[
+    str,
+    StringConstraints(strict=True),
+    AfterValidator(_one_emoji),
+    Field(description="one emoji, fully qualified"),
+]
 Cursor = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_=-]+$")]
 Seq = Annotated[int, Field(strict=True, ge=1, le=MAX_SAFE_INTEGER)]
 Watermark = Annotated[int, Field(strict=True, ge=0, le=MAX_SAFE_INTEGER)]
 Limit = Annotated[int, Field(strict=True, ge=1, le=100)]
 Flag = StrictBool
+Reason = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=1_000),
+    AfterValidator(_plain_text),
+    AfterValidator(_has_content),
+]
+NotificationId = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_plain_text)
+]
 
 
 def _check_json(value: Any, depth: int = 0) -> None:
@@ -80,7 +105,11 @@ def _check_metadata(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
+Metadata = Annotated[
+    dict[str, Any],
+    AfterValidator(_check_metadata),
+    Field(description="at most 4 KiB of JSON; keys without a dot, U+0000 or a leading $"),
+]
 
 
 def iso_utc(moment: datetime) -> str:
@@ -90,7 +119,11 @@ def iso_utc(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
+Moment = Annotated[
+    datetime,
+    PlainSerializer(iso_utc, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 """A time that leaves as ISO 8601 UTC with milliseconds."""
 
 
@@ -110,5 +143,22 @@ class Role(StrEnum):
     OWNER = "owner"
 
 
+class PresenceStatus(StrEnum):
+    """What a device says of its user; invisible: here, and not for others to know."""
+
+    ONLINE = "online"
+    AWAY = "away"
+    BUSY = "busy"
+    INVISIBLE = "invisible"
+
+
+HereStatus = Literal["online", "away", "busy"]
+"""How others see somebody who is here."""
+SeenStatus = Literal["online", "away", "busy", "offline"]
+"""How others see somebody."""
 RemovalReason = Literal["left", "kicked", "banned", "deleted"]
 """Why a room is gone from a user's devices."""
+
+
+NotificationType = Literal["mention", "push", "reminder"]
+"""What a notification tells of."""

@@ -2,8 +2,9 @@
 
 What a node publishes in one loop tick leaves in one pipeline, in order. A publish is never awaited by an ack: what
 Redis loses, the receivers' gates find missing in MongoDB. After any gap the bus says so, and whoever owns the gates
-heals them. A `request` is for changes that must have taken hold before somebody is told: the nodes that got it
-answer, and it waits for them for a second at most.
+heals them. Every node lets itself be heard twice a second, so that the others know when one has died, or is cut off,
+with messages that it has stored and could not publish. A `request` is for changes that must have taken hold before
+somebody is told: the nodes that got it answer, and it waits for them for a second at most.
 
 Envelope: msgpack `[version, kind, origin node, fields…]`; nothing is ever unpickled.
 """
@@ -18,23 +19,32 @@ import msgpack
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from realtime.subscriptions import Subscriptions
 
 VERSION: Final = 1
 ANSWER_SECONDS: Final = 1.0
 SUBSCRIBE_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.25
-HEARTBEAT_SECONDS: Final = 1.0
-SILENCE_SECONDS: Final = 3.0
-"""Without an answer to our pings for so long the connection counts as lost."""
+HEARTBEAT_SECONDS: Final = 0.5
+SILENT_BEATS: Final = 4
+"""So many heartbeats without a word from Redis, and the connection counts as lost; without one from a node, and it
+counts as cut off. Noticing and reading the store must fit into the 5 s after which nothing may be missing."""
+FORGET_SECONDS: Final = 600.0
+"""A node that has been silent for so long is taken for dead, with nothing left that only it knows of."""
 MAX_PENDING: Final = 20_000
 """Publishes that may wait for Redis; what does not fit is counted, and its rooms are healed when Redis is back."""
+MAX_MISSED: Final = 20_000
+"""Rooms to be healed that a node keeps apart; beyond it, all are."""
 SUBSCRIBE_CHUNK: Final = 1_000
 
-_FRAME, _REQUEST, _ANSWER, _HEAL = "frame", "request", "answer", "heal"
+_FRAME, _REQUEST, _ANSWER, _HEAL, _BEAT, _BYE = "frame", "request", "answer", "heal", "beat", "bye"
+_EVERY_NODE: Final = "node:all"
 
 log = structlog.get_logger()
 
@@ -46,7 +56,8 @@ class Cluster:
     """This node's end of the bus.
 
     `on_frame(room, seq, payload)` gets what other nodes publish; `on_request(fields)` a change to apply, also
-    our own; `on_gap(rooms)` the rooms that may have missed something. All are synchronous.
+    our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what other
+    nodes ask, with whatever msgpack takes. All are synchronous.
     """
 
     def __init__(self, url: str, prefix: str, node_id: str) -> None:
@@ -56,20 +67,21 @@ class Cluster:
         self.on_frame: Callable[[str, int | None, bytes], None] = lambda room, seq, payload: None
         self.on_request: Callable[[list[Any]], None] = lambda fields: None
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
+        self.on_question: dict[str, Callable[[list[Any]], Any]] = {}
         self._prefix = f"{prefix}:bus:"
-        self._home = f"{self._prefix}node:{node_id}"
         self._redis = _client(url)
         self._listening = _client(url)
         self._pubsub: PubSub | None = None
-        self._wanted: dict[str, None] = {}
-        self._confirmed: set[str] = set()
-        self._changed: dict[str, None] = {}
-        self._confirmations: dict[str, list[asyncio.Future[None]]] = {}
+        self._rooms = Subscriptions()
+        self._rooms.want(f"node:{node_id}")
+        self._rooms.want(_EVERY_NODE)
+        self._broken = False
+        self._nodes: dict[str, float] = {}
         self._outbox: list[Publish] = []
         self._flushed = asyncio.Event()
         self._flushed.set()
         self._missed: dict[str, None] = {}
-        self._answers: dict[int, tuple[set[tuple[str, str]], asyncio.Event]] = {}
+        self._answers: dict[int, tuple[dict[tuple[str, str], Any], asyncio.Event]] = {}
         self._numbers = itertools.count(1)
         self._wake_publisher = asyncio.Event()
         self._wake_subscriber = asyncio.Event()
@@ -86,11 +98,13 @@ class Cluster:
         ]
 
     async def stop(self) -> None:
-        """Send what is pending if Redis is there, then close."""
+        """Say goodbye and send what is pending if Redis is there, then close."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOCKET_SECONDS):
                 if self.connected:
+                    self._put(_EVERY_NODE, _BYE)
                     await self._flushed.wait()
+        self.connected = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -102,56 +116,59 @@ class Cluster:
         async with asyncio.timeout(SOCKET_SECONDS):
             await self._redis.ping()
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether the bus is there, and no node has gone silent on it that did not say goodbye."""
+        latest = asyncio.get_running_loop().time() - SILENT_BEATS * HEARTBEAT_SECONDS
+        return self.connected and all(heard > latest for heard in self._nodes.values())
+
     # --- which rooms ----------------------------------------------------------------------------------------------
 
     def join(self, room: str) -> None:
         """Listen to a room's channel from now on."""
-        self._wanted[room] = None
-        self._note_change(room)
+        self._rooms.want(room)
+        self._wake_subscriber.set()
 
     def leave(self, room: str) -> None:
         """Listen to it no longer."""
-        self._wanted.pop(room, None)
-        self._note_change(room)
-
-    def _note_change(self, room: str) -> None:
-        self._changed[room] = None
+        self._rooms.drop(room)
         self._wake_subscriber.set()
 
     async def joined(self, rooms: Iterable[str]) -> None:
-        """Returns when Redis has confirmed these rooms' channels, at once while it is away, after 1 s at most."""
-        waits = []
-        for room in rooms:
-            if self.connected and room in self._wanted and room not in self._confirmed:
-                confirmation = asyncio.get_running_loop().create_future()
-                self._confirmations.setdefault(room, []).append(confirmation)
-                waits.append(confirmation)
-        if waits:
-            await asyncio.wait(waits, timeout=SUBSCRIBE_SECONDS)
+        """Returns when Redis has confirmed these rooms' channels, at once while it is away, after 1 s at most.
+
+        Whoever gave up waiting is told of a gap when the channel stands after all.
+        """
+        if self.connected:
+            await self._rooms.stand(rooms, SUBSCRIBE_SECONDS)
 
     async def _subscribe_all(self) -> None:
         """Bring Redis to what is wanted: the changes of a tick in one command."""
         while True:
             await self._wake_subscriber.wait()
             self._wake_subscriber.clear()
-            if self._pubsub is None or not self.connected:
+            pubsub = self._pubsub
+            if pubsub is None:
                 continue
-            changed, self._changed = list(self._changed), {}
-            await self._send_changes(changed)
+            try:
+                await self._send_changes(pubsub)
+            except Exception as error:
+                log.warning("subscriptions not sent", reason=type(error).__name__)
+                self._broken = self._broken or self._pubsub is pubsub
 
-    async def _send_changes(self, rooms: list[str]) -> None:
-        pubsub = self._pubsub
-        if pubsub is None:
-            return
-        join = [self._prefix + room for room in rooms if room in self._wanted]
-        leave = [self._prefix + room for room in rooms if room not in self._wanted]
-        try:
-            for start in range(0, len(join), SUBSCRIBE_CHUNK):
-                await pubsub.subscribe(*join[start : start + SUBSCRIBE_CHUNK])
-            for start in range(0, len(leave), SUBSCRIBE_CHUNK):
-                await pubsub.unsubscribe(*leave[start : start + SUBSCRIBE_CHUNK])
-        except (RedisError, OSError):
-            self._changed.update(dict.fromkeys(rooms))
+    async def _send_changes(self, pubsub: PubSub) -> None:
+        """Straight to the connection: PubSub's own methods would make it anew, under the listener that reads from it.
+
+        Raises: ConnectionError, or the driver's errors.
+        """
+        join, leave = self._rooms.take_changes()
+        for command, rooms in (("SUBSCRIBE", join), ("UNSUBSCRIBE", leave)):
+            for start in range(0, len(rooms), SUBSCRIBE_CHUNK):
+                connection: Connection | None = pubsub.connection
+                if self._pubsub is not pubsub or connection is None or not connection.is_connected:
+                    raise ConnectionError("the connection has gone")
+                channels = [self._prefix + room for room in rooms[start : start + SUBSCRIBE_CHUNK]]
+                await connection.send_command(command, *channels, check_health=False)
 
     # --- listening ------------------------------------------------------------------------------------------------
 
@@ -159,102 +176,121 @@ class Cluster:
         while True:
             try:
                 await self._listen_once()
-            except (RedisError, OSError, TimeoutError) as error:
+            except (RedisError, OSError) as error:
                 if self.connected:
                     log.warning("bus lost", reason=type(error).__name__)
-            self._lost()
+            except Exception:
+                log.exception("bus failed")
+            self.connected = False
+            self._rooms.end()
             await asyncio.sleep(RETRY_SECONDS)
-
-    def _lost(self) -> None:
-        self.connected = False
-        self._confirmed.clear()
-        for waits in self._confirmations.values():
-            for confirmation in waits:
-                if not confirmation.done():
-                    confirmation.set_result(None)
-        self._confirmations.clear()
 
     async def _listen_once(self) -> None:
         """One connection's life: subscribe to everything, tell of the gap, then take what comes."""
         loop = asyncio.get_running_loop()
         pubsub = self._listening.pubsub()
         try:
-            await pubsub.subscribe(self._home)
+            await pubsub.connect()  # type: ignore[no-untyped-call]
+            self._broken = False
+            self._rooms.begin()
             self._pubsub = pubsub
-            self._changed.clear()
-            await self._send_changes(list(self._wanted))
-            heard = pinged = loop.time()
-            announced = False
-            while True:
+            self._wake_subscriber.set()
+            beat, silent = loop.time(), 0
+            while not self._broken:
                 message = await pubsub.get_message(timeout=HEARTBEAT_SECONDS)
-                now = loop.time()
-                if message is not None:
-                    heard = now
-                    self._take(message)
-                if now - pinged >= HEARTBEAT_SECONDS:
-                    pinged = now
-                    await pubsub.ping()
-                if now - heard > SILENCE_SECONDS:
+                # Not by the clock: after a pause of our own there is much to read, and nothing is lost.
+                silent = 0 if message is not None else silent + 1
+                if silent >= SILENT_BEATS:
                     raise TimeoutError("the bus is silent")
-                if not announced and self._confirmed.issuperset(self._wanted):
-                    announced = self.connected = True
-                    self._wake_subscriber.set()
-                    self._wake_publisher.set()
-                    log.info("bus connected", rooms=len(self._wanted))
-                    self.on_gap(list(self._wanted))
+                if message is not None:
+                    self._take(message)
+                if loop.time() - beat >= HEARTBEAT_SECONDS:
+                    beat = loop.time()
+                    await pubsub.ping()
+                    self._beat()
+                if not self.connected and self._rooms.complete:
+                    self._announce()
+            raise ConnectionError("a subscription could not be sent")
         finally:
             self._pubsub = None
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
+    def _announce(self) -> None:
+        """All that is wanted is listened to again: what was said meanwhile is missed."""
+        self.connected = True
+        self._wake_publisher.set()
+        log.info("bus connected", channels=len(self._rooms.wanted))
+        self._beat()
+        self.on_gap(list(self._rooms.wanted))
+
+    def _beat(self) -> None:
+        """Be heard by the other nodes, and forget those that have been silent for too long."""
+        if self.connected:
+            self._put(_EVERY_NODE, _BEAT)
+        earliest = asyncio.get_running_loop().time() - FORGET_SECONDS
+        self._nodes = {node: heard for node, heard in self._nodes.items() if heard > earliest}
+
     def _take(self, message: dict[str, Any]) -> None:
         channel = message.get("channel")
         room = channel[len(self._prefix) :].decode() if isinstance(channel, bytes) else ""
-        if message["type"] == "subscribe":
-            if room in self._wanted:
-                self._confirmed.add(room)
-            for confirmation in self._confirmations.pop(room, ()):
-                if not confirmation.done():
-                    confirmation.set_result(None)
-        elif message["type"] == "unsubscribe":
-            self._confirmed.discard(room)
-            if room in self._wanted:
-                self._note_change(room)
+        if message["type"] in ("subscribe", "unsubscribe"):
+            if self._rooms.answered(room, subscribed=message["type"] == "subscribe") and self.connected:
+                self.on_gap([room])
         elif message["type"] == "message":
             try:
                 version, kind, origin, *fields = msgpack.unpackb(message["data"])
                 if version == VERSION:
                     self._dispatch(room, kind, origin, fields)
-            except (ValueError, TypeError, KeyError, msgpack.UnpackException):
-                log.warning("bus message dropped", channel_room=room)
+            except Exception as error:
+                log.warning("bus message dropped", channel_room=room, reason=type(error).__name__)
 
     def _dispatch(self, room: str, kind: str, origin: str, fields: list[Any]) -> None:
-        if kind == _FRAME:
-            if origin != self.node_id:
-                self.on_frame(room, *fields)
-        elif kind == _HEAL:
-            if origin != self.node_id:
-                self.on_gap([room])
-        elif kind == _REQUEST:
+        if kind == _REQUEST:
             number, *change = fields
-            if origin != self.node_id:
-                self.on_request(change)
-                self._put(f"node:{origin}", _ANSWER, number, room)
-            else:
+            if origin == self.node_id:
                 self._answered(number, origin, room)
+                return
+            answer = self._apply(change)
+            self._put(f"node:{origin}", _ANSWER, number, room, answer)
         elif kind == _ANSWER:
-            self._answered(fields[0], origin, fields[1])
+            self._answered(fields[0], origin, *fields[1:])
+        if origin == self.node_id:
+            return
+        if origin not in self._nodes:
+            # It is to know us as well before it can come to miss us.
+            self._put(_EVERY_NODE, _BEAT)
+        self._nodes[origin] = asyncio.get_running_loop().time()
+        if kind == _FRAME:
+            self.on_frame(room, *fields)
+        elif kind == _HEAL:
+            self.on_gap(list(self._rooms.wanted) if room == _EVERY_NODE else [room])
+        elif kind == _BYE:
+            del self._nodes[origin]
 
-    def _answered(self, number: int, origin: str, room: str) -> None:
+    def _apply(self, change: list[Any]) -> Any:
+        question = self.on_question.get(change[0]) if change and isinstance(change[0], str) else None
+        if question is not None:
+            return question(change[1:])
+        self.on_request(change)
+        return None
+
+    def _answered(self, number: int, origin: str, room: str, answer: Any = None) -> None:
         if number in self._answers:
             answers, arrived = self._answers[number]
-            answers.add((origin, room))
+            answers[origin, room] = answer
             arrived.set()
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
-    def publish(self, room: str, seq: int | None, payload: bytes) -> None:
-        """Send a packet to the other nodes' members of a room. With a `seq` it passes their gate."""
-        self._put(room, _FRAME, seq, payload)
+    def publish(self, room: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
+        """Send a packet to the other nodes' members of a room, but those in the room `unless`.
+
+        With a `seq` it passes their gate.
+        """
+        if unless is None:
+            self._put(room, _FRAME, seq, payload)
+        else:
+            self._put(room, _FRAME, seq, payload, unless)
 
     def _put(self, room: str, kind: str, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
         body = msgpack.packb([VERSION, kind, self.node_id, *fields])
@@ -269,9 +305,14 @@ class Cluster:
         self.failed_publishes += len(batch)
         for room, _, receivers in batch:
             if not room.startswith("node:"):
-                self._missed[room] = None
+                self._note_missed(room)
             if receivers is not None and not receivers.done():
                 receivers.set_result(-1)
+
+    def _note_missed(self, room: str) -> None:
+        if len(self._missed) >= MAX_MISSED:
+            self._missed = {_EVERY_NODE: None}
+        self._missed[room] = None
 
     async def _publish_all(self) -> None:
         """One pipeline at a time, so that what is published in order arrives in order."""
@@ -279,15 +320,22 @@ class Cluster:
             await self._wake_publisher.wait()
             self._wake_publisher.clear()
             if self._missed and self.connected:
-                missed, self._missed = list(self._missed), {}
-                heal = msgpack.packb([VERSION, _HEAL, self.node_id])
-                self._outbox[:0] = [(room, heal, None) for room in missed]
+                await self._tell_missed()
             while self._outbox:
                 batch, self._outbox = self._outbox, []
                 if not self.connected or not await self._send(batch):
                     self._fail(batch)
-                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake_publisher.set)
             self._flushed.set()
+            if self._missed:
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake_publisher.set)
+
+    async def _tell_missed(self) -> None:
+        """Let the nodes heal the rooms for which something could not be published."""
+        missed, self._missed = self._missed, {}
+        heal = msgpack.packb([VERSION, _HEAL, self.node_id])
+        if not await self._send([(room, heal, None) for room in missed]):
+            for room in missed:
+                self._note_missed(room)
 
     async def _send(self, batch: list[Publish]) -> bool:
         try:
@@ -296,6 +344,9 @@ class Cluster:
                     pipeline.publish(self._prefix + room, body)
                 counts = await pipeline.execute()
         except (RedisError, OSError):
+            return False
+        except Exception:
+            log.exception("publishing failed")
             return False
         for (_, _, receivers), count in zip(batch, counts, strict=True):
             if receivers is not None and not receivers.done():
@@ -307,9 +358,20 @@ class Cluster:
 
         Returns whether all nodes that got it have answered within 1 s; False at once while Redis is away.
         """
+        return (await self._request(rooms, change))[1]
+
+    async def ask(self, room: str, question: str, *fields: Any) -> tuple[list[Any], bool]:
+        """Ask every other node that listens to this room; whoever asks answers for itself.
+
+        Returns the answers, and whether they are all: not while Redis is away, or when a node took more than 1 s.
+        """
+        answers, complete = await self._request([room], [question, *fields])
+        return [answer for (origin, _), answer in answers.items() if origin != self.node_id], complete
+
+    async def _request(self, rooms: list[str], change: list[Any]) -> tuple[dict[tuple[str, str], Any], bool]:
         loop = asyncio.get_running_loop()
         number, arrived = next(self._numbers), asyncio.Event()
-        answers: set[tuple[str, str]] = set()
+        answers: dict[tuple[str, str], Any] = {}
         self._answers[number] = (answers, arrived)
         receivers = [loop.create_future() for _ in rooms]
         try:
@@ -318,14 +380,14 @@ class Cluster:
             async with asyncio.timeout(ANSWER_SECONDS):
                 counts = await asyncio.gather(*receivers)
                 if min(counts) < 0:
-                    return False
+                    return answers, False
                 while len(answers) < sum(counts):
                     arrived.clear()
                     await arrived.wait()
-            return True
+            return answers, True
         except TimeoutError:
-            log.warning("nodes did not confirm a change", missing=len(rooms))
-            return False
+            log.warning("nodes did not confirm a change", channels=len(rooms))
+            return answers, False
         finally:
             del self._answers[number]
 

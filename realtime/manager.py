@@ -120,6 +120,12 @@ class Manager(AsyncManager):
                 count += 1
         return count
 
+    def broadcast_unless(self, room: str, packet: Packet, unless: str) -> None:
+        """Send one packet to a room's local members that are not in the room `unless` as well."""
+        for session in self.members(room):
+            if unless not in session.rooms:
+                session.send(packet)
+
     # --- the interface that python-socketio's server calls --------------------------------------------------------
 
     def _targets(self, namespace: str, room: Any) -> Iterator[Session]:

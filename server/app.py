@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -12,24 +13,50 @@ from aiohttp import web
 from auth.jwks import JwksKeys
 from auth.keys import KeySource, StaticKeys
 from auth.tokens import TokenVerifier
+from handlers.badges import Badges
+from handlers.block_cache import BlockCache
+from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.healing import Healing
+from handlers.moderation import Moderation
+from handlers.notifier import Notifier
+from handlers.receipts import publish_receipts
+from handlers.retelling import Retelling
+from handlers.revocations import RevocationWatch
+from handlers.room_records import RoomRecords
+from handlers.room_sizes import RoomSizes
+from handlers.send_rules import SendRules
 from handlers.services import Services
+from handlers.unread import UnreadCounts
 from realtime.cluster import Cluster
 from realtime.server import Server
 from server.gateway import Gateway
+from server.http.docs import setup_docs
 from server.http.health import setup_health
 from server.http.pages import setup_pages
+from server.moderation import Webhook, load_hook
 from server.origins import origin_check
+from server.presence import make_presence
 from server.settings import Settings
 from server.signing import development_tokens
 from server.telemetry import Metrics
+from storage.blocks import BlockStore
+from storage.change_feed import ChangeFeed
+from storage.changes import ChangeStore
+from storage.direct_quotas import DirectQuotas
 from storage.members import MemberStore
 from storage.messages import MessageLog
 from storage.migrations import migrate
 from storage.mongo import Mongo, is_outage
+from storage.notifications import NotificationStore
+from storage.reactions import ReactionStore
+from storage.reports import ReportStore
+from storage.revocations import RevocationStore
+from storage.room_states import RoomStates
 from storage.rooms import RoomStore
+from storage.slow_mode import SlowMode
+from storage.threads import ThreadStore
 from storage.users import UserStore
 
 log = structlog.get_logger()
@@ -50,6 +77,8 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     mongo = Mongo(mongodb_url, settings.mongodb_db)
     members, rooms, users = MemberStore(mongo, utc_now), RoomStore(mongo, utc_now), UserStore(mongo, utc_now)
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
+    reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
+    changes = ChangeStore(mongo, reactions, threads)
     cluster = Cluster(redis_url, settings.redis_prefix, uuid.uuid4().hex[:12])
     server = Server(
         ping_interval_ms=settings.ping_interval_ms,
@@ -59,11 +88,69 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     )
     delivery = Delivery(server.manager, cluster, messages)
     fanout = Fanout(server.manager, cluster, delivery, messages)
-    healing = Healing(cluster, delivery, fanout, members, is_outage)
-    services = Services(utc_now, rooms, members, users, messages, fanout, delivery)
+    room_states = RoomStates(mongo)
+    unread = UnreadCounts(delivery, room_states)
+    badges = Badges(members, unread, fanout, utc_now)
+    retelling = Retelling(delivery, feed, threads, time.monotonic)
+    healing = Healing(cluster, delivery, fanout, members, retelling, is_outage)
     keys = _key_source(settings)
     verifier = TokenVerifier(keys, now=time.time, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
-    server.register_namespace(Gateway(verifier, services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
+    connections = Connections(server.manager, cluster, partial(server.close_socket, reconnect=False), utc_now)
+    revoked = RevocationStore(mongo, utc_now)
+    revocations = RevocationWatch(revoked, connections)
+    blocks, notifications = BlockStore(mongo, utc_now), NotificationStore(mongo)
+    block_cache = BlockCache(blocks, fanout, time.monotonic)
+    webhook = Webhook(settings.moderation_webhook) if settings.moderation_webhook is not None else None
+    moderation = _moderation(settings, webhook, metrics)
+    slow_mode = SlowMode(mongo, utc_now)
+    send_rules = SendRules(rooms, messages, slow_mode, block_cache, moderation, fanout, time.monotonic)
+    notifier = Notifier(
+        notifications, rooms, members, users, blocks, fanout, messages, utc_now, metrics.mentions_dropped.inc
+    )
+    presence = make_presence(
+        redis_url=redis_url,
+        redis_prefix=settings.redis_prefix,
+        open_to_all=settings.presence_open == "on",
+        mongo=mongo,
+        manager=server.manager,
+        cluster=cluster,
+        fanout=fanout,
+        rooms=rooms,
+        members=members,
+        blocks=blocks,
+    )
+    services = Services(
+        utc_now,
+        rooms,
+        members,
+        users,
+        messages,
+        fanout,
+        delivery,
+        verifier,
+        revocations,
+        connections,
+        blocks=blocks,
+        block_cache=block_cache,
+        send_rules=send_rules,
+        direct_quotas=DirectQuotas(mongo, utc_now),
+        reports=ReportStore(mongo, utc_now),
+        notifications=notifications,
+        notifier=notifier,
+        changes=changes,
+        feed=feed,
+        reactions=reactions,
+        threads=threads,
+        room_records=RoomRecords(rooms, delivery, fanout),
+        unread=unread,
+        badges=badges,
+        tracker=presence.tracker,
+        watching=presence.watching,
+        watch_rights=presence.watch_rights,
+        typing=presence.typing,
+    )
+    members.receipts.on_written = partial(publish_receipts, sizes=RoomSizes(members, time.monotonic), services=services)
+    server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
 
     async def stores(app: web.Application) -> AsyncIterator[None]:
         try:
@@ -72,17 +159,37 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
                 log.info("database migrated", migrations=applied)
             yield
         finally:
-            await messages.close()
-            await asyncio.gather(members.close(), rooms.close(), users.close())
+            await asyncio.gather(messages.close(), changes.close(), room_states.close())
+            read_and_written = (members, rooms, users, revoked, blocks, notifications, reactions, threads, feed)
+            await asyncio.gather(*(store.close() for store in read_and_written))
             await mongo.close()
 
     async def bus(app: web.Application) -> AsyncIterator[None]:
         await cluster.start()
         healing.start()
+        presence.start()
         yield
+        await presence.close()
+        # While the bus can still tell what these write.
+        await members.receipts.close()
+        await badges.close()
+        await notifier.close()
         await healing.close()
         await asyncio.gather(delivery.close(), fanout.close())
         await cluster.stop()
+
+    async def sessions(app: web.Application) -> AsyncIterator[None]:
+        await revocations.start()
+        connections.start()
+        yield
+        await asyncio.gather(revocations.close(), connections.stop())
+
+    async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
+        if webhook is not None:
+            await webhook.start()
+        yield
+        if webhook is not None:
+            await webhook.stop()
 
     async def token_keys(app: web.Application) -> AsyncIterator[None]:
         if isinstance(keys, JwksKeys):
@@ -96,12 +203,24 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([stores, token_keys, bus])
+    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     setup_health(app, mongo=mongo, cluster=cluster, metrics=metrics)
     setup_pages(app, environment=settings.environment, dev_tokens=development_tokens(settings))
+    setup_docs(app, public=settings.environment == "development" or settings.public_docs == "on")
     return app
+
+
+def _moderation(settings: Settings, webhook: Webhook | None, metrics: Metrics) -> Moderation | None:
+    hook = load_hook(settings.moderation_hook) if settings.moderation_hook is not None else webhook
+    if hook is None:
+        return None
+    return Moderation(
+        hook,
+        fail_open=settings.moderation_fail_open == "on",
+        on_outcome=lambda outcome: metrics.moderation.labels(outcome).inc(),
+    )
 
 
 def _key_source(settings: Settings) -> KeySource:

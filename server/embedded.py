@@ -37,7 +37,7 @@ class EmbeddedServers:
         """Where the started mongod is, `mongodb://…`."""
         if self._mongod is None or self._mongod.port is None:
             raise RuntimeError("no embedded mongod is started")
-        return f"mongodb://127.0.0.1:{self._mongod.port}/?replicaSet={_Mongod.REPLICA_SET}"
+        return _mongodb_url(self._mongod.port)
 
     @property
     def redis_url(self) -> str:
@@ -78,6 +78,16 @@ class EmbeddedServers:
 
     def _servers(self) -> "list[SupervisedServer]":
         return [server for server in (self._valkey, self._mongod) if server is not None]
+
+
+def running_mongodb_url(data_dir: Path) -> str | None:
+    """Where the mongod of the Parley on this data directory is, or was when it last ran; None if there was none."""
+    port = _read_ports(data_dir.resolve()).get(_Mongod.NAME)
+    return None if port is None else _mongodb_url(port)
+
+
+def _mongodb_url(port: int) -> str:
+    return f"mongodb://127.0.0.1:{port}/?replicaSet={_Mongod.REPLICA_SET}"
 
 
 class _Mongod(SupervisedServer):

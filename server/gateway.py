@@ -9,13 +9,13 @@ import structlog
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from auth.caller import Caller
-from auth.tokens import TokenVerifier
 from handlers.routes import ROUTES
 from handlers.services import Services
-from handlers.session import open_session
-from protocol.errors import DeadlineExceeded, ParleyError
+from handlers.session import authenticate, open_session
+from protocol.errors import DeadlineExceeded, ParleyError, Unavailable
 from protocol.events import EventFailed
 from protocol.replies import Reply
+from protocol.resources import Failure
 from realtime.manager import Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event
 from realtime.server import Server
@@ -31,13 +31,13 @@ log = structlog.get_logger()
 class Gateway(socketio.AsyncNamespace):
     """Namespace `/`: verified callers in, answers out. Every event is answered exactly once."""
 
-    def __init__(self, verifier: TokenVerifier, services: Services, metrics: Metrics, limits: dict[str, int]) -> None:
+    def __init__(self, services: Services, metrics: Metrics, limits: dict[str, int]) -> None:
         super().__init__("/")
         self.server: Server
-        self._verifier = verifier
         self._services = services
         self._metrics = metrics
         self._limits = limits
+        self._store_away_until = 0.0
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
         """What the Socket.IO server tells a namespace: only these two, whatever a client calls its events."""
@@ -45,6 +45,9 @@ class Gateway(socketio.AsyncNamespace):
             session_id, _, auth = args
             await self._connect(session_id, auth)
         elif event == "disconnect":
+            self._services.connections.closed(args[0])
+            self._services.tracker.disconnect(args[0])
+            self._services.typing.disconnected(args[0])
             self._metrics.connections.dec()
 
     # --- connecting -----------------------------------------------------------------------------------------------
@@ -52,13 +55,14 @@ class Gateway(socketio.AsyncNamespace):
     async def _connect(self, session_id: str, auth: Any) -> None:
         try:
             fields = auth if isinstance(auth, dict) else {}
-            caller = replace(await self._verifier.verify(fields.get("token")), session_id=session_id)
+            caller = replace(await authenticate(fields.get("token"), self._services), session_id=session_id)
             session = self.server.manager.sessions.get(session_id)
             if session is None:
                 return  # The client has gone meanwhile.
             session.data = caller
             ready = await open_session(caller, session_id, _device_id(fields), self._limits, self._services)
         except Exception as error:
+            self._services.connections.closed(session_id)
             refusal = as_parley_error(error, "connect")
             self._metrics.handshakes.labels(refusal.code).inc()
             raise Refused(refusal.message, _refusal_data(refusal)) from error
@@ -90,8 +94,9 @@ class Gateway(socketio.AsyncNamespace):
             self._fail(event, as_parley_error(error, event.name))
 
     def expire_event(self, event: Event) -> None:
-        """The deadline has passed: answer for the handler, which goes on."""
-        self._fail(event, DeadlineExceeded())
+        """The deadline has passed: answer for the handler, which goes on; while the store is away, that is why."""
+        store_is_away = self.server.now() < self._store_away_until
+        self._fail(event, Unavailable() if store_is_away else DeadlineExceeded())
 
     def _succeed(self, event: Event, reply: Reply) -> None:
         if self.server.respond(event, success_json(reply)):
@@ -101,10 +106,12 @@ class Gateway(socketio.AsyncNamespace):
         if not self.server.respond(event, failure_json(error)):
             return
         self._measure(event, error.code)
+        if isinstance(error, Unavailable):
+            self._store_away_until = self.server.now() + DEADLINE_SECONDS
         if event.ack_id is None:
             session: Session = event.session
             shown = event.name[:EVENT_NAME_SHOWN_MAX].encode("utf-8", "replace").decode()
-            failed = EventFailed(event=shown, error=error.as_wire())
+            failed = EventFailed(event=shown, error=Failure.model_validate(error.as_wire()))
             session.send(event_packet(failed.wire_name, failed.wire_json()))
 
     def _measure(self, event: Event, outcome: str) -> None:

@@ -91,12 +91,27 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_words)] = Field(
         (), description="a comma-separated list of origins, https://host[:port] each, or * for any; unset: same origin"
     )
+    presence_open: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = Field(
+        "off", description="on or off: whether people who share no room may see each other come and go"
+    )
+    public_docs: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = Field(
+        "off", description="on or off: whether production serves /asyncapi.json, /parley.d.ts and /docs/events to all"
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="debug, info, warning or error"
     )
     ping_interval_ms: int = Field(25_000, ge=100, le=300_000, description="milliseconds, 100 to 300000")
     ping_timeout_ms: int = Field(20_000, ge=100, le=300_000, description="milliseconds, 100 to 300000")
     max_payload_bytes: int = Field(1_000_000, ge=1000, le=100_000_000, description="bytes, 1000 to 100000000")
+    moderation_webhook: Annotated[str, AfterValidator(_url("https", "http"))] | None = Field(
+        None, repr=False, description="the http(s):// address that is asked about each message; unset: none"
+    )
+    moderation_hook: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = Field(
+        None, description="an async function that is asked about each message, as module:function; unset: none"
+    )
+    moderation_fail_open: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = Field(
+        "on", description="on or off: whether messages pass while neither of the two answers"
+    )
     environment: Annotated[Literal["development", "production"], BeforeValidator(_lower)] = Field(
         "development", description="development or production"
     )
@@ -133,6 +148,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         names = {str(fault["loc"][0]): None for fault in error.errors()}
         faults += [_fault(name, given[name]) for name in names]
     faults += _resolve_keys(given, values)
+    if "moderation_webhook" in given and "moderation_hook" in given:
+        faults.append("MODERATION_WEBHOOK, MODERATION_HOOK: got both, takes one of them")
     if faults:
         raise SettingsError("\n  ".join([f"the settings have {len(faults)} fault{'s' * (len(faults) > 1)}:", *faults]))
     if not any(name in values for name in _KEY_FIELDS):
@@ -242,7 +259,7 @@ def _shown(name: str, value: str) -> str:
     """The value as far as it may be seen: of a secret its length, of an address (passwords!) the scheme."""
     if name in _SECRET_FIELDS:
         return f"{len(value.encode())} bytes"
-    if name.endswith("_url"):
+    if name.endswith(("_url", "_webhook")):
         scheme = re.match(r"[a-z0-9+.-]{1,20}://", value)
         return f"{scheme[0] if scheme else ''}… of {len(value)} characters"
     return repr(value) if len(value) <= SHOWN_MAX_CHARACTERS else f"{value[:SHOWN_MAX_CHARACTERS]!r}…"

@@ -75,6 +75,12 @@ class Metrics:
         self.bus_failures = Gauge(
             "parley_bus_failed_publishes", "Publishes that Redis did not take", registry=self.registry
         )
+        self.moderation = Counter(
+            "parley_moderation", "Messages shown to the hook, by outcome", ["outcome"], registry=self.registry
+        )
+        self.mentions_dropped = Counter(
+            "parley_mentions_dropped", "Messages whose mentions made no notifications", registry=self.registry
+        )
         self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
     def answered(self, event: str, outcome: str, seconds: float) -> None:

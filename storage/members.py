@@ -5,7 +5,7 @@ never undo a ban.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from storage.batcher import Batcher
 from storage.membership import BANNED, MEMBER_ROLES, Clock, Membership, as_membership, member_key, new_member
 from storage.mongo import BulkWriteError, Document, Mongo, UpdateOne, aggregate, is_outage
 from storage.ownership import Ownership
+from storage.receipts import Receipts
 
 __all__ = ["Joined", "MemberStore", "Membership"]
 
@@ -39,12 +40,14 @@ class MemberStore:
 
     Joins and reads of one loop tick, and those that come while the batch before is under way, are one operation on the
     store; each sees everything acknowledged before it. Banned people appear in no reading but `is_banned`. Leaving,
-    kicks, bans and roles are in `ownership`, for they decide who runs a room.
+    kicks, bans and roles are in `ownership`, for they decide who runs a room; watermarks in `receipts`, whose latest
+    state is in all that is read here.
     Raises: the driver's errors when the store is away, Unavailable when too many wait for it.
     """
 
     def __init__(self, mongo: Mongo, clock: Clock) -> None:
         self.ownership = Ownership(mongo, clock)
+        self.receipts = Receipts(mongo, clock)
         self._members = mongo["members"]
         self._clock = clock
         self._joins = Batcher(self._flush_joins)
@@ -54,6 +57,7 @@ class MemberStore:
 
     async def close(self) -> None:
         """Take nothing more, and finish what is under way."""
+        await self.receipts.close()
         for batcher in (self._joins, self._reads, self._lists, self._counts):
             await batcher.close()
 
@@ -67,7 +71,7 @@ class MemberStore:
     async def get(self, room_id: str, user_id: str) -> Membership | None:
         """One membership; None also for who is banned."""
         document = await self._reads.submit(member_key(room_id, user_id))
-        return as_membership(document) if document is not None and document["role"] != BANNED else None
+        return self._as_membership(document) if document is not None and document["role"] != BANNED else None
 
     async def is_banned(self, room_id: str, user_id: str) -> bool:
         """Whether this person is shut out of this room."""
@@ -87,6 +91,19 @@ class MemberStore:
         """Those of these rooms that the user is a member of."""
         memberships = await asyncio.gather(*(self.get(room_id, user_id) for room_id in room_ids))
         return {membership.room_id for membership in memberships if membership is not None}
+
+    async def share_a_room(self, one: str, other: str) -> bool:
+        """Whether there is a room that both are members of."""
+        mine, theirs = await asyncio.gather(self.memberships_of(one), self.memberships_of(other))
+        return not {member.room_id for member in mine}.isdisjoint(member.room_id for member in theirs)
+
+    async def met_in(self, room_ids: Collection[str], user_ids: Collection[str]) -> set[str]:
+        """Those of these users who are members of any of these rooms."""
+        if not room_ids or not user_ids:
+            return set()
+        wanted = {"userId": {"$in": list(user_ids)}, "roomId": {"$in": list(room_ids)}, "role": {"$in": MEMBER_ROLES}}
+        found = await aggregate(self._members, [{"$match": wanted}, {"$group": {"_id": "$userId"}}])
+        return {document["_id"] for document in found}
 
     async def count(self, room_id: str) -> int:
         """How many members a room has, counted in the index."""
@@ -134,7 +151,7 @@ class MemberStore:
         lists: dict[str, list[Membership]] = {user_id: [] for user_id in user_ids}
         cursor = self._members.find({"userId": {"$in": list(lists)}, "role": {"$in": MEMBER_ROLES}})
         for document in await cursor.to_list(None):
-            lists[document["userId"]].append(as_membership(document))
+            lists[document["userId"]].append(self._as_membership(document))
         return [lists[user_id] for user_id in user_ids]
 
     async def _flush_counts(self, room_ids: list[str]) -> list[int]:
@@ -162,7 +179,10 @@ class MemberStore:
             query["joinedAt"] = {"$gte": joined_at}
             query["$or"] = [{"joinedAt": {"$gt": joined_at}}, {"userId": {"$gt": user_id}}]
         cursor = self._members.find(query).sort([("joinedAt", 1), ("userId", 1)]).limit(limit)
-        return [as_membership(document) for document in await cursor.to_list(None)]
+        return [self._as_membership(document) for document in await cursor.to_list(None)]
+
+    def _as_membership(self, document: Document) -> Membership:
+        return self.receipts.overlay(as_membership(document))
 
 
 def _role(document: Document | None) -> Role | None:

@@ -16,7 +16,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """One person in one room. Times are in UTC; the watermarks are seqs, 0 for none."""
+    """One person in one room. Times are in UTC; the watermarks are seqs, 0 for none, with when they last moved."""
 
     room_id: str
     user_id: str
@@ -25,6 +25,8 @@ class Membership:
     read_seq: int
     delivered_seq: int
     muted_until: datetime | None
+    read_at: datetime | None = None
+    delivered_at: datetime | None = None
 
 
 def member_key(room_id: str, user_id: str) -> str:
@@ -56,4 +58,6 @@ def as_membership(document: Document) -> Membership:
         read_seq=document["readSeq"],
         delivered_seq=document["deliveredSeq"],
         muted_until=document["mutedUntil"],
+        read_at=document.get("readAt"),
+        delivered_at=document.get("deliveredAt"),
     )

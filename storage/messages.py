@@ -8,23 +8,21 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from protocol.commands import ROOM_MENTION
-from protocol.resources import PREVIEW_CODE_POINTS, LastMessage, Message
+from protocol.resources import Message
 from storage.batcher import Batcher
 from storage.lane import PATIENCE_SECONDS, Append, Appended, Lane
-from storage.membership import Membership
-from storage.mongo import Document, Mongo, Session, aggregate
+from storage.mongo import Collection, Document, Mongo, Session, aggregate
 
 LANES = 4
 """Batches in flight at once: enough to keep one mongod busy, few enough to keep batches large."""
 UNION_MAX = 100
 """Rooms asked for in one aggregation; MongoDB takes at most 1,000 stages."""
 _SEQ_BYTES = 8
-_SEQ_LAST = 2**63 - 1
+SEQ_LAST = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -42,15 +40,6 @@ class Draft:
     session_id: str | None = None
 
 
-class RoomState(NamedTuple):
-    """A room as one member sees it at this moment."""
-
-    last_seq: int
-    last_message: LastMessage | None
-    unread: int
-    mentions: int
-
-
 def payload_digest(payload: list[Any]) -> bytes:
     """What a send with the same clientId must carry again to be the same message."""
     return hashlib.blake2b(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
@@ -62,7 +51,7 @@ def message_key(room_id: str, seq: int) -> bytes:
 
 
 def as_message(document: Document) -> Message:
-    """A stored message as the wire shows it."""
+    """A stored message as the wire shows it, but for its thread, which is kept nowhere."""
     seq, room_id = document["seq"], document["roomId"]
     return Message(
         message_id=f"{room_id}.{seq}",
@@ -71,15 +60,15 @@ def as_message(document: Document) -> Message:
         sender_id=document["senderId"],
         text=document["text"],
         client_id=None if document.get("anonymous") else document["clientId"],
-        reply_to=document["replyTo"],
+        reply_to=document["replyTo"] or document.get("formerReplyTo"),
         attachments=[],
         mentions=document["mentions"],
         metadata=document["metadata"],
-        reactions={},
+        reactions=document.get("reactions", {}),
         thread=None,
         created_at=document["createdAt"],
-        edited_at=None,
-        deleted_at=None,
+        edited_at=document.get("editedAt"),
+        deleted_at=document.get("deletedAt"),
     )
 
 
@@ -93,16 +82,13 @@ class MessageLog:
         self._messages = mongo["messages"]
         self._clock = clock
         self._tail_reads = Batcher(self._flush_tails)
-        self._state_reads = Batcher(self._flush_states)
         self._lanes = [
             Lane(self._messages, mongo.start_session, self._read_tails, message_key, on_batch) for _ in range(LANES)
         ]
 
     async def close(self) -> None:
         """Commit what was taken, and take no more."""
-        await asyncio.gather(
-            *(lane.close() for lane in self._lanes), self._tail_reads.close(), self._state_reads.close()
-        )
+        await asyncio.gather(*(lane.close() for lane in self._lanes), self._tail_reads.close())
 
     # --- appending ------------------------------------------------------------------------------------------------
 
@@ -137,6 +123,13 @@ class MessageLog:
         self._lane(draft.room_id).append(append)
         return append.result
 
+    async def has_sent(self, room_id: str, sender_id: str, client_id: str) -> bool:
+        """Whether the message with this clientId is stored, or on its way there from this process."""
+        if self._lane(room_id).under_way((room_id, sender_id, client_id)) is not None:
+            return True
+        key = {"roomId": room_id, "senderId": sender_id, "clientId": client_id}
+        return await self._messages.find_one(key, {"_id": 1}) is not None
+
     def sending_session(self, message: Message) -> str | None:
         """The session that sent this message, while its sender has not been answered yet."""
         if message.client_id is None:
@@ -153,9 +146,14 @@ class MessageLog:
         self, room_id: str, after: int, before: int, limit: int, *, newest: bool = False
     ) -> list[Message]:
         """Messages with after < seq < before, ascending: the first `limit` of them, or the `newest`."""
-        cursor = self._messages.find(_range(room_id, after, before)).sort("_id", -1 if newest else 1).limit(limit)
+        cursor = self._messages.find(key_range(room_id, after, before)).sort("_id", -1 if newest else 1).limit(limit)
         messages = [as_message(document) for document in await cursor.to_list(limit)]
         return messages[::-1] if newest else messages
+
+    async def get(self, room_id: str, seq: int) -> Message | None:
+        """One message."""
+        document = await self._messages.find_one({"_id": message_key(room_id, seq)})
+        return as_message(document) if document is not None else None
 
     async def exists(self, room_id: str, seq: int) -> bool:
         """Whether the room has this seq."""
@@ -176,82 +174,37 @@ class MessageLog:
     async def _read_tails(self, room_ids: Sequence[str], session: Session | None) -> dict[str, int]:
         tails = dict.fromkeys(room_ids, 0)
         newest: list[Document] = [{"$sort": {"_id": -1}}, {"$limit": 1}, {"$project": {"roomId": 1, "seq": 1}}]
-        pipelines = [[{"$match": _range(room_id)}, *newest] for room_id in room_ids]
-        for document in await self._union(pipelines, session):
+        pipelines = [[{"$match": key_range(room_id)}, *newest] for room_id in room_ids]
+        for document in await union(self._messages, pipelines, session):
             tails[document["roomId"]] = document["seq"]
         return tails
 
-    async def room_states(self, memberships: Sequence[Membership]) -> dict[str, RoomState]:
-        """What each membership's room looks like to that member, all of one user, by room; read with other callers'."""
-        return await self._state_reads.submit(list(memberships))
-
-    async def _flush_states(self, requests: list[list[Membership]]) -> list[dict[str, RoomState]]:
-        """Two rounds however many ask: the newest message of each room, then what is unread where anything is."""
-        last = await self._last_messages(list({m.room_id for memberships in requests for m in memberships}))
-        behind = [m for request in requests for m in request if m.room_id in last and last[m.room_id].seq > m.read_seq]
-        counts = await self._unread_counts(behind)
-        return [
-            {
-                m.room_id: RoomState(
-                    last[m.room_id].seq if m.room_id in last else 0,
-                    last.get(m.room_id),
-                    *counts.get((m.room_id, m.user_id), (0, 0)),
-                )
-                for m in memberships
-            }
-            for memberships in requests
-        ]
-
-    async def _last_messages(self, room_ids: Sequence[str]) -> dict[str, LastMessage]:
-        shown = {"roomId": 1, "seq": 1, "senderId": 1, "createdAt": 1}
-        preview = {
-            "$cond": [{"$eq": [{"$type": "$text"}, "string"]}, {"$substrCP": ["$text", 0, PREVIEW_CODE_POINTS]}, None]
-        }
-        newest: list[Document] = [{"$sort": {"_id": -1}}, {"$limit": 1}, {"$project": {**shown, "text": preview}}]
-        documents = await self._union([[{"$match": _range(room_id)}, *newest] for room_id in room_ids])
-        return {
-            document["roomId"]: LastMessage(
-                seq=document["seq"],
-                sender_id=document["senderId"],
-                text=document["text"],
-                created_at=document["createdAt"],
-            )
-            for document in documents
-        }
-
-    async def _unread_counts(self, memberships: Sequence[Membership]) -> dict[tuple[str, str], tuple[int, int]]:
-        """By room and user: others' messages above the read watermark, and those of them that mention the user."""
-        pipelines: list[list[Document]] = []
-        for m in memberships:
-            mentioned = {"$min": [1, {"$size": {"$setIntersection": ["$mentions", [m.user_id, ROOM_MENTION]]}}]}
-            pipelines.append(
-                [
-                    {"$match": {**_range(m.room_id, m.read_seq), "senderId": {"$ne": m.user_id}}},
-                    {"$group": {"_id": "$roomId", "unread": {"$sum": 1}, "mentions": {"$sum": mentioned}}},
-                    {"$set": {"userId": {"$literal": m.user_id}}},
-                ]
-            )
-        documents = await self._union(pipelines)
-        return {(found["_id"], found["userId"]): (found["unread"], found["mentions"]) for found in documents}
-
-    async def _union(self, pipelines: Iterable[list[Document]], session: Session | None = None) -> list[Document]:
-        """The results of many pipelines over the log, many of them in one query.
-
-        A clustered collection reads one range of keys at a time: `$or` and `$lookup` over many rooms scan it all.
-        """
-        waiting = list(pipelines)
-        documents: list[Document] = []
-        while waiting:
-            first, *more = waiting[:UNION_MAX]
-            del waiting[:UNION_MAX]
-            stages = [{"$unionWith": {"coll": self._messages.name, "pipeline": pipeline}} for pipeline in more]
-            documents += await aggregate(self._messages, [*first, *stages], session)
-        return documents
-
     async def drop_room(self, room_id: str) -> None:
         """Delete all messages of a room that is no more."""
-        await self._messages.delete_many(_range(room_id))
+        await self._messages.delete_many(key_range(room_id))
 
 
-def _range(room_id: str, after: int = 0, before: int = _SEQ_LAST) -> Document:
-    return {"_id": {"$gt": message_key(room_id, after), "$lt": message_key(room_id, min(before, _SEQ_LAST))}}
+def key_range(room_id: str, after: int = 0, before: int = SEQ_LAST) -> Document:
+    """The messages of a room with after < seq < before, as one range of the log."""
+    return {"_id": {"$gt": message_key(room_id, after), "$lt": message_key(room_id, min(before, SEQ_LAST))}}
+
+
+async def union(
+    messages: Collection,
+    pipelines: Iterable[list[Document]],
+    session: Session | None = None,
+    *,
+    then: Sequence[Document] = (),
+) -> list[Document]:
+    """The results of many pipelines over the log, many of them in one query; `then` follows on each query.
+
+    A clustered collection reads one range of keys at a time: `$or` and `$lookup` over many rooms scan it all.
+    """
+    waiting = list(pipelines)
+    documents: list[Document] = []
+    while waiting:
+        first, *more = waiting[:UNION_MAX]
+        del waiting[:UNION_MAX]
+        stages = [{"$unionWith": {"coll": messages.name, "pipeline": pipeline}} for pipeline in more]
+        documents += await aggregate(messages, [*first, *stages, *then], session)
+    return documents

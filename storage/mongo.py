@@ -9,6 +9,7 @@ import inspect
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -84,6 +85,12 @@ class Mongo:
     async def ping(self) -> None:
         """One round trip to the primary. Raises: the driver's error when it does not answer."""
         await self._client.admin.command("ping")
+
+    async def now(self) -> datetime:
+        """The time by the clock of the primary, or of the router before it: what `$$NOW` is in an update sent now."""
+        hello = await self.database.command("hello", codec_options=self.database.codec_options)
+        now: datetime = hello["localTime"]
+        return now
 
     async def start_session(self) -> Session:
         """A causally consistent session: its majority reads see the outcome of its own earlier writes.

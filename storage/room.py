@@ -51,6 +51,8 @@ class NewRoom:
     metadata: dict[str, Any]
     external_id: str | None
     client_id: str | None
+    left_out: frozenset[str] = frozenset()
+    """Those of `member_ids` who do not become members."""
 
     def digest(self) -> str:
         """SHA-256 of everything the creator asked for: what a repeated `client_id` must equal."""

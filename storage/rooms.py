@@ -52,7 +52,8 @@ class RoomStore:
         if new.client_id is not None:
             document["creationKey"] = f"{new.created_by}{KEY_SEPARATOR}{new.client_id}"
             document["creationDigest"] = new.digest()
-        roles = dict.fromkeys(new.member_ids, Role.MEMBER) | {new.created_by: Role.OWNER}
+        joining = [user_id for user_id in new.member_ids if user_id not in new.left_out]
+        roles = dict.fromkeys(joining, Role.MEMBER) | {new.created_by: Role.OWNER}
         try:
             await self._insert(document, roles)
         except DuplicateKeyError:
@@ -64,7 +65,7 @@ class RoomStore:
 
         The flag says whether this call was the first by `creator`: for them it is open from now on, messages or not.
         """
-        pair_key = KEY_SEPARATOR.join(sorted((creator, peer)))
+        pair_key = _pair_key(creator, peer)
         existing = await self._open(pair_key, creator)
         if existing is not None:
             return existing
@@ -77,6 +78,10 @@ class RoomStore:
                 raise
             return existing
         return as_record(document), True
+
+    async def has_direct(self, one: str, other: str) -> bool:
+        """Whether these two have their direct room already."""
+        return await self._rooms.find_one({"pairKey": _pair_key(one, other)}, {"_id": 1}) is not None
 
     async def get(self, room_id: str) -> RoomRecord | None:
         """One room."""
@@ -194,3 +199,7 @@ class RoomStore:
             cursor = self._rooms.find({"_id": {"$in": wanted[start : start + IDS_PER_FIND]}})
             found.update((document["_id"], as_record(document)) for document in await cursor.to_list(None))
         return [{room_id: found[room_id] for room_id in room_ids if room_id in found} for room_ids in requests]
+
+
+def _pair_key(one: str, other: str) -> str:
+    return KEY_SEPARATOR.join(sorted((one, other)))

@@ -75,8 +75,10 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Callable[...,
     """Connect stock clients: `await connect(node, "alice")`, with `kind="javascript"` for that one."""
     clients: list[Client] = []
 
-    async def connect(node: Node, user_id: str, *, kind: str = "python", **options: Any) -> Client:
-        client = CLIENTS[kind](node.url, node.token(user_id), user_id, **options)
+    async def connect(
+        node: Node, user_id: str, *, kind: str = "python", token: str | None = None, **options: Any
+    ) -> Client:
+        client = CLIENTS[kind](node.url, token or node.token(user_id), user_id, **options)
         clients.append(client)
         await client.connect()
         return client

@@ -88,6 +88,18 @@ class Node:
         """A token for a user of this node."""
         return token(user_id, **claims)
 
+    async def command(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        """Run `python -m server ARGUMENTS` on the node's stores; returns the exit status and all it printed."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "server", *arguments,
+            cwd=ROOT,
+            env={**self._environment, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode()
+
     def kill(self) -> None:
         """`kill -9`: no goodbye, nothing flushed."""
         if self._process is not None and self._process.poll() is None:

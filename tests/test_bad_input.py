@@ -36,11 +36,36 @@ VALID: dict[str, dict[str, Any]] = {
     "message:send": {"roomId": ROOM, "text": "no"},
     "message:history": {"roomId": ROOM},
     "message:sync": {"rooms": {}},
+    "message:thread": {"roomId": ROOM, "seq": 1},
+    "message:delivered": {"roomId": ROOM, "seq": 1},
+    "message:read": {"roomId": ROOM, "seq": 1},
+    "message:receipts": {"roomId": ROOM, "seq": 1},
+    "message:edit": {"roomId": ROOM, "seq": 1, "text": "no"},
+    "message:delete": {"roomId": ROOM, "seq": 1},
+    "message:react": {"roomId": ROOM, "seq": 1, "emoji": "👍"},
+    "message:pin": {"roomId": ROOM, "seq": 1, "pinned": True},
+    "user:get": {"userIds": [USER]},
+    "auth:refresh": {"token": "a.b.c"},
+    "session:list": {},
+    "session:end": {"sessionId": "A" * 20},
+    "message:report": {"roomId": ROOM, "seq": 1, "reason": "no"},
+    "user:block": {"userId": USER},
+    "user:unblock": {"userId": USER},
+    "user:blocks": {},
+    "notification:list": {},
+    "notification:read": {"ids": ["no"]},
+    "typing:start": {"roomId": ROOM},
+    "typing:stop": {"roomId": ROOM},
+    "presence:set": {"status": "online"},
+    "presence:get": {"userIds": [USER]},
+    "presence:subscribe": {"userIds": [USER]},
+    "presence:unsubscribe": {"userIds": [USER]},
 }
 """The least that each event takes; a fault is put into it, or one of its fields left out."""
 
 NO_STRING: list[Any] = [None, 1, True, 1.5, [], ["a"], {}, OPERATOR]
 BAD_STRING: list[Any] = ["", SURROGATE, f"a{NUL_ESCAPED}b"]
+NO_FLAG: list[Any] = [None, 0, 1, "true", "", [], {}, OPERATOR]
 NO_LIST: list[Any] = [None, "a", 1, True, {}, OPERATOR]
 NO_SEQ: list[Any] = [None, "1", 1.5, True, -1, [], OPERATOR, POWER, HUGE, f"-{2**60}"]
 NO_LIMIT: list[Any] = [*NO_SEQ, 0]
@@ -68,6 +93,7 @@ FAULTS: dict[str, list[Any]] = {
     "userIds": [*NO_LIST, [], *([value] for value in NO_USER), ["a", "a"], [f"u{n}" for n in range(201)]],
     "userId": NO_USER,
     "role": [*NO_STRING, *BAD_STRING, "OWNER", "king"],
+    "status": [*NO_STRING, *BAD_STRING, "ONLINE", "offline"],
     "until": [
         1, True, 0.5, [], {}, OPERATOR, "", "tomorrow", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T12:00:00Z",
         "2026-01-31T12:00:00+02:00", "0000-01-01T00:00:00Z", f"2026-01-31T12:00:00{SURROGATE}Z",
@@ -86,13 +112,29 @@ FAULTS: dict[str, list[Any]] = {
         None, "a", 1, True, [], [ROOM], OPERATOR, {"a b": 1}, {"a.b": 1}, {SURROGATE: 1}, {"": 1}, {"a" * 65: 1},
         *({ROOM: value} for value in NO_SEQ), {f"r{n}": 0 for n in range(201)},
     ],
-    "syncToken": NO_CURSOR,
+    "syncToken": [
+        *NO_CURSOR, "Mi4x", "MS4x", "MS45OTk5OTk5OTk5OTk5OTk5", "Mi4xNzY3MjI1NjAwMDAwLjE3NjcyMjU2MDAwMDAuLTEucg==",
+    ],
+    "seq": [*NO_SEQ, 0],
+    "emoji": [
+        *NO_STRING, *BAD_STRING, "a", ":thumbsup:", "👍👍", "👍 ", "❤", "👍\ufe0f", "1", "🏽", "🇺", "$inc", "😀" * 100,
+    ],
+    "remove": NO_FLAG,
+    "pinned": NO_FLAG,
+    "token": [*NO_STRING, *BAD_STRING],
+    "sessionId": NO_ROOM,
+    "reason": [*NO_STRING, *BAD_STRING, " \n", "a" * 1_001],
+    "ids": [*NO_LIST, [], [1], [None], [""], [SURROGATE], ["a" * 129], ["a"] * 501],
+    "all": [*NO_FLAG, False],
+    "unreadOnly": NO_FLAG,
 }  # fmt: skip
 """What each field must refuse, whichever event it is in."""
 
 EXCEPT: dict[tuple[str, str], list[Any]] = {
     ("room:list", "limit"): [*NO_LIMIT, 501],
     ("message:sync", "limit"): [*NO_LIMIT, 501],
+    ("presence:subscribe", "userIds"): [*NO_LIST, [], *([value] for value in NO_USER), [f"u{n}" for n in range(501)]],
+    ("presence:unsubscribe", "userIds"): [*NO_LIST, [], *([value] for value in NO_USER), [f"u{n}" for n in range(501)]],
 }
 TOGETHER: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "room:create": [
@@ -104,6 +146,7 @@ TOGETHER: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "message:send": [("text", {"roomId": ROOM}), ("text", {"roomId": ROOM, "attachments": []})],
     "message:history": [("before", {"roomId": ROOM, "before": 2, "after": 1})],
+    "notification:read": [("ids", {}), ("ids", {"ids": ["no"], "all": True})],
 }
 """Faults that lie in several fields at once, and the field that is named."""
 

@@ -25,7 +25,19 @@ async def test_a_short_run_comes_out_clean(server: Node, tmp_path: Path) -> None
 
 async def test_no_server_is_said_plainly() -> None:
     """Against a port where nothing listens the driver says so, with a status of its own."""
-    arguments = "chat --connections 2 --rooms 1 --senders 1 --seconds 1 --url http://127.0.0.1:9".split()
+    arguments = [
+        "chat",
+        "--connections",
+        "2",
+        "--rooms",
+        "1",
+        "--senders",
+        "1",
+        "--seconds",
+        "1",
+        "--url",
+        "http://127.0.0.1:9",
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "loadtests", *arguments, "--secret", SECRET,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

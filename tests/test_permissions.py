@@ -21,6 +21,8 @@ TABLE = """
     update              - - - 0  + + - 0  + + - -
     pin                 - - - 0  + + - 0  + + - -
     mention_room        - - - 0  + + - 0  + + - -
+    edit_own_message    + + + 0  + + + 0  + + + -
+    edit_any_message    - - - 0  - - - 0  - - - -
     delete_own_message  + + + 0  + + + 0  + + + -
     delete_any_message  - - - 0  + + - 0  + + - -
     kick_owner          - - - 0  + - - 0  + - - -
@@ -51,6 +53,8 @@ def checks() -> dict[str, Check]:
         "update": permissions.check_can_update,
         "pin": permissions.check_can_pin,
         "mention_room": permissions.check_can_mention_room,
+        "edit_own_message": lambda kind, actor: permissions.check_can_edit_message(kind, actor, own=True),
+        "edit_any_message": lambda kind, actor: permissions.check_can_edit_message(kind, actor, own=False),
         "delete_own_message": lambda kind, actor: permissions.check_can_delete_message(kind, actor, own=True),
         "delete_any_message": lambda kind, actor: permissions.check_can_delete_message(kind, actor, own=False),
         "unban": permissions.check_can_unban,
@@ -94,8 +98,8 @@ def test_the_table_is_complete() -> None:
     assert set(ROWS) == set(checks())
     named = {name.removeprefix("check_can_") for name in dir(permissions) if name.startswith("check_can_")}
     assert named == {
-        "invite", "leave", "update", "pin", "mention_room", "delete_message", "kick", "ban", "unban", "set_role",
-        "delete_room",
+        "invite", "leave", "update", "pin", "mention_room", "edit_message", "delete_message", "kick", "ban", "unban",
+        "set_role", "delete_room",
     }  # fmt: skip
 
 

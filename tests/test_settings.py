@@ -84,7 +84,7 @@ def test_frozen() -> None:
         ("CORS_ORIGINS", "https://a.example/path"),
         ("CORS_ORIGINS", "a.example"),
         ("LOG_LEVEL", "loud"),
-        ("PING_INTERVAL_MS", "300"),
+        ("PING_INTERVAL_MS", "30"),
         ("PING_TIMEOUT_MS", "1.5"),
         ("MAX_PAYLOAD_BYTES", "0"),
         ("ENVIRONMENT", "prod"),
@@ -214,3 +214,19 @@ def test_development_secret_that_cannot_be_kept(tmp_path: Path) -> None:
     assert "DATA_DIR" in refusal({"DATA_DIR": str(file)})
     (tmp_path / "jwt-secret").touch()
     assert "delete it" in refusal({"DATA_DIR": str(tmp_path)})
+
+
+def test_one_moderation_hook_at_most() -> None:
+    """Either a webhook or a function; the webhook's address may hold a secret and is never shown."""
+    webhook, hook = {"MODERATION_WEBHOOK": "https://mod.example/s3cret"}, {"MODERATION_HOOK": "chat.filter:check"}
+    settings = load_settings(PRODUCTION | webhook)
+    assert (settings.moderation_webhook, settings.moderation_fail_open) == ("https://mod.example/s3cret", "on")
+    assert "s3cret" not in repr(settings)
+    assert load_settings(PRODUCTION | hook | {"MODERATION_FAIL_OPEN": "OFF"}).moderation_fail_open == "off"
+    assert "MODERATION_WEBHOOK, MODERATION_HOOK: got both" in refusal(PRODUCTION | webhook | hook)
+    message = refusal(
+        PRODUCTION
+        | {"MODERATION_WEBHOOK": "ftp://mod.example/s3cret", "MODERATION_HOOK": "chat", "MODERATION_FAIL_OPEN": "maybe"}
+    )
+    assert "s3cret" not in message
+    assert all(name in message for name in ("MODERATION_WEBHOOK: got", "MODERATION_HOOK: got", "MODERATION_FAIL_OPEN"))

@@ -10,12 +10,23 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from storage.migrations import m0001_rooms, m0002_messages
+from storage.migrations import (
+    m0001_rooms,
+    m0002_messages,
+    m0003_receipts,
+    m0004_changes,
+    m0005_notifications,
+    m0006_sessions,
+)
 from storage.mongo import DuplicateKeyError, Mongo, timeout
 
 MIGRATIONS: tuple[tuple[int, Callable[[Mongo], Awaitable[None]]], ...] = (
     (1, m0001_rooms.apply),
     (2, m0002_messages.apply),
+    (3, m0003_receipts.apply),
+    (4, m0004_changes.apply),
+    (5, m0005_notifications.apply),
+    (6, m0006_sessions.apply),
 )
 LEASE_SECONDS = 60.0
 RENEWAL_SECONDS = 20.0

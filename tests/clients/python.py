@@ -43,7 +43,7 @@ class PythonClient:
             await self.client.connect(self._url, auth=self._auth, transports=self._transports, wait_timeout=10)
         except ConnectFailed as error:
             await self.client.disconnect()
-            refusal = self._refusal if isinstance(self._refusal, dict) else {"message": str(error)}
+            refusal: dict[str, Any] = self._refusal if isinstance(self._refusal, dict) else {"message": str(error)}
             raise Refused(refusal["message"], refusal.get("data")) from None
         return await self.received.next("session:ready")
 
