@@ -173,7 +173,7 @@ async def test_a_command_without_effect_says_so(server: Node, tmp_path: Path) ->
         server.command("block", "ann", MONGODB_URL="", DATA_DIR=str(stopped)),
         server.command("revoke", "--jti", "a", "--issued-before", ago(60)),
     )
-    assert outcomes == [
+    assert list(outcomes) == [
         (1, f"parley: no Parley has run in DATA_DIR {unused}: start one there, or set MONGODB_URL\n"),
         (1, f"parley: no Parley runs in DATA_DIR {stopped}: start it, or set MONGODB_URL\n"),
         (2, "parley: --issued-before goes with --user\n"),
