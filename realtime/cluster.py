@@ -24,32 +24,24 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from realtime.outbox import EVERY_NODE, RETRY_SECONDS, Outbox
 from realtime.subscriptions import Subscriptions
 
 VERSION: Final = 1
 ANSWER_SECONDS: Final = 1.0
 SUBSCRIBE_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 2.0
-RETRY_SECONDS: Final = 0.25
 HEARTBEAT_SECONDS: Final = 0.5
 SILENT_BEATS: Final = 4
 """So many heartbeats without a word from Redis, and the connection counts as lost; without one from a node, and it
 counts as cut off. Noticing and reading the store must fit into the 5 s after which nothing may be missing."""
 FORGET_SECONDS: Final = 600.0
 """A node that has been silent for so long is taken for dead, with nothing left that only it knows of."""
-MAX_PENDING: Final = 20_000
-"""Publishes that may wait for Redis; what does not fit is counted, and its rooms are healed when Redis is back."""
-MAX_MISSED: Final = 20_000
-"""Rooms to be healed that a node keeps apart; beyond it, all are."""
 SUBSCRIBE_CHUNK: Final = 1_000
 
 _FRAME, _REQUEST, _ANSWER, _HEAL, _BEAT, _BYE = "frame", "request", "answer", "heal", "beat", "bye"
-_EVERY_NODE: Final = "node:all"
 
 log = structlog.get_logger()
-
-Publish = tuple[str, bytes, asyncio.Future[int] | None]
-"""A room, an envelope, and who wants to know how many nodes got it (-1: none, Redis is away)."""
 
 
 class Cluster:
@@ -63,7 +55,6 @@ class Cluster:
     def __init__(self, url: str, prefix: str, node_id: str) -> None:
         self.node_id = node_id
         self.connected = False
-        self.failed_publishes = 0
         self.on_frame: Callable[[str, int | None, bytes], None] = lambda room, seq, payload: None
         self.on_request: Callable[[list[Any]], None] = lambda fields: None
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
@@ -74,16 +65,13 @@ class Cluster:
         self._pubsub: PubSub | None = None
         self._rooms = Subscriptions()
         self._rooms.want(f"node:{node_id}")
-        self._rooms.want(_EVERY_NODE)
+        self._rooms.want(EVERY_NODE)
         self._broken = False
+        self._unpublished = False
         self._nodes: dict[str, float] = {}
-        self._outbox: list[Publish] = []
-        self._flushed = asyncio.Event()
-        self._flushed.set()
-        self._missed: dict[str, None] = {}
+        self._outbox = Outbox(self._redis, self._prefix, self._envelope(_HEAL), lambda: self.connected)
         self._answers: dict[int, tuple[dict[tuple[str, str], Any], asyncio.Event]] = {}
         self._numbers = itertools.count(1)
-        self._wake_publisher = asyncio.Event()
         self._wake_subscriber = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -93,7 +81,7 @@ class Cluster:
         """Connect in the background; a Redis that is away is tried again until it is there."""
         self._tasks = [
             asyncio.create_task(self._listen()),
-            asyncio.create_task(self._publish_all()),
+            asyncio.create_task(self._outbox.run()),
             asyncio.create_task(self._subscribe_all()),
         ]
 
@@ -102,14 +90,19 @@ class Cluster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOCKET_SECONDS):
                 if self.connected:
-                    self._put(_EVERY_NODE, _BYE)
-                    await self._flushed.wait()
+                    self._put(EVERY_NODE, _BYE)
+                    await self._outbox.flushed.wait()
         self.connected = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._redis.aclose()
         await self._listening.aclose()
+
+    @property
+    def failed_publishes(self) -> int:
+        """Publishes that Redis did not take, since the start."""
+        return self._outbox.failed
 
     async def ping(self) -> None:
         """One round trip. Raises: RedisError, OSError or TimeoutError when Redis does not answer."""
@@ -218,7 +211,7 @@ class Cluster:
     def _announce(self) -> None:
         """All that is wanted is listened to again: what was said meanwhile is missed."""
         self.connected = True
-        self._wake_publisher.set()
+        self._outbox.wake()
         log.info("bus connected", channels=len(self._rooms.wanted))
         self._beat()
         self.on_gap(list(self._rooms.wanted))
@@ -226,7 +219,7 @@ class Cluster:
     def _beat(self) -> None:
         """Be heard by the other nodes, and forget those that have been silent for too long."""
         if self.connected:
-            self._put(_EVERY_NODE, _BEAT)
+            self._put(EVERY_NODE, _BEAT)
         earliest = asyncio.get_running_loop().time() - FORGET_SECONDS
         self._nodes = {node: heard for node, heard in self._nodes.items() if heard > earliest}
 
@@ -257,13 +250,16 @@ class Cluster:
         if origin == self.node_id:
             return
         if origin not in self._nodes:
-            # It is to know us as well before it can come to miss us.
-            self._put(_EVERY_NODE, _BEAT)
+            # It is to know us as well before it can come to miss us, and to read what we have not published for it.
+            self._put(EVERY_NODE, _BEAT)
+            if self._unpublished:
+                self._unpublished = False
+                self._put(f"node:{origin}", _HEAL)
         self._nodes[origin] = asyncio.get_running_loop().time()
         if kind == _FRAME:
             self.on_frame(room, *fields)
         elif kind == _HEAL:
-            self.on_gap(list(self._rooms.wanted) if room == _EVERY_NODE else [room])
+            self.on_gap(list(self._rooms.wanted) if room.startswith("node:") else [room])
         elif kind == _BYE:
             del self._nodes[origin]
 
@@ -285,73 +281,23 @@ class Cluster:
     def publish(self, room: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
         """Send a packet to the other nodes' members of a room, but those in the room `unless`.
 
-        With a `seq` it passes their gate.
+        With a `seq` it passes their gate. A node that knows of no other one publishes nothing: one that comes is told
+        to read what it has missed as soon as it is known.
         """
+        if self.connected and not self._nodes:
+            self._unpublished = True
+            return
         if unless is None:
             self._put(room, _FRAME, seq, payload)
         else:
             self._put(room, _FRAME, seq, payload, unless)
 
     def _put(self, room: str, kind: str, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
-        body = msgpack.packb([VERSION, kind, self.node_id, *fields])
-        if len(self._outbox) >= MAX_PENDING:
-            self._fail([(room, body, receivers)])
-            return
-        self._outbox.append((room, body, receivers))
-        self._flushed.clear()
-        self._wake_publisher.set()
+        self._outbox.put(room, self._envelope(kind, *fields), receivers)
 
-    def _fail(self, batch: list[Publish]) -> None:
-        self.failed_publishes += len(batch)
-        for room, _, receivers in batch:
-            if not room.startswith("node:"):
-                self._note_missed(room)
-            if receivers is not None and not receivers.done():
-                receivers.set_result(-1)
-
-    def _note_missed(self, room: str) -> None:
-        if len(self._missed) >= MAX_MISSED:
-            self._missed = {_EVERY_NODE: None}
-        self._missed[room] = None
-
-    async def _publish_all(self) -> None:
-        """One pipeline at a time, so that what is published in order arrives in order."""
-        while True:
-            await self._wake_publisher.wait()
-            self._wake_publisher.clear()
-            if self._missed and self.connected:
-                await self._tell_missed()
-            while self._outbox:
-                batch, self._outbox = self._outbox, []
-                if not self.connected or not await self._send(batch):
-                    self._fail(batch)
-            self._flushed.set()
-            if self._missed:
-                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake_publisher.set)
-
-    async def _tell_missed(self) -> None:
-        """Let the nodes heal the rooms for which something could not be published."""
-        missed, self._missed = self._missed, {}
-        heal = msgpack.packb([VERSION, _HEAL, self.node_id])
-        if not await self._send([(room, heal, None) for room in missed]):
-            for room in missed:
-                self._note_missed(room)
-
-    async def _send(self, batch: list[Publish]) -> bool:
-        try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for room, body, _ in batch:
-                    pipeline.publish(self._prefix + room, body)
-                counts = await pipeline.execute()
-        except (RedisError, OSError):
-            return False
-        except Exception:
-            log.exception("publishing failed")
-            return False
-        for (_, _, receivers), count in zip(batch, counts, strict=True):
-            if receivers is not None and not receivers.done():
-                receivers.set_result(count)
-        return True
+    def _envelope(self, kind: str, *fields: Any) -> bytes:
+        body: bytes = msgpack.packb([VERSION, kind, self.node_id, *fields])
+        return body
 
     async def request(self, rooms: list[str], change: list[Any]) -> bool:
         """Apply a change on every node that listens to any of these rooms, behind what was published before.

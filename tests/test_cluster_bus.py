@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from realtime.cluster import ANSWER_SECONDS, SUBSCRIBE_SECONDS, Cluster
 from server.embedded import EmbeddedServers
@@ -80,6 +81,25 @@ async def test_frames_arrive_in_order_at_listeners_only(ear: MakeEar) -> None:
     await until(lambda: len(two.frames) >= 500, "all arrive")
     assert two.frames == [("room:a", seq, b"payload %d" % seq) for seq in range(1, 501)]
     assert (one.frames, three.frames) == ([], [])
+
+
+async def test_a_node_alone_publishes_nothing_and_who_comes_is_told_to_read(
+    ear: MakeEar, stores: EmbeddedServers
+) -> None:
+    """What nobody could hear is not sent; a node that comes later is sent to the store for it, then hears all."""
+    one = await ear("one")
+    await one.hear("room:a")
+    async with Redis.from_url(stores.redis_url) as redis:
+        sent = (await redis.info("commandstats"))["cmdstat_publish"]["calls"]
+        for seq in range(1, 1_001):
+            one.cluster.publish("room:a", seq, b"alone")
+        await one.cluster.ping()
+        assert (await redis.info("commandstats"))["cmdstat_publish"]["calls"] - sent < 100  # its heartbeat goes on
+    two = await ear("two", wait=False)
+    await two.hear("room:a")
+    await until(lambda: two.gaps.count("room:a") == 2, "it is told when it connects, and when it is known")
+    one.cluster.publish("room:a", 1_001, b"heard")
+    await until(lambda: two.frames == [("room:a", 1_001, b"heard")], "it hears what comes from then on")
 
 
 async def test_a_request_returns_when_all_who_got_it_have_applied_it(ear: MakeEar) -> None:
