@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from handlers.badges import Badges
 from handlers.fanout import Fanout
 from protocol.commands import ROOM_MENTION
 from protocol.errors import Unavailable
@@ -52,6 +53,7 @@ class Notifier:
         users: UserStore,
         blocks: BlockStore,
         fanout: Fanout,
+        badges: Badges,
         log: MessageLog,
         clock: Callable[[], datetime],
         on_dropped: Callable[[int], None],
@@ -62,6 +64,7 @@ class Notifier:
         self._users = users
         self._blocks = blocks
         self._fanout = fanout
+        self._badges = badges
         self._log = log
         self._clock = clock
         self._on_dropped = on_dropped
@@ -204,6 +207,7 @@ class Notifier:
             for number, (user_id, record) in enumerate(new, 1):
                 if (user_id, record.id) not in muted:
                     self._fanout.to_user(user_id, as_event(record))
+                self._badges.tell([user_id], record.data["roomId"])
                 if number % EVENTS_AT_ONCE == 0:
                     await asyncio.sleep(0)
 

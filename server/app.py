@@ -105,7 +105,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     slow_mode = SlowMode(mongo, utc_now)
     send_rules = SendRules(rooms, messages, slow_mode, block_cache, moderation, fanout, time.monotonic)
     notifier = Notifier(
-        notifications, rooms, members, users, blocks, fanout, messages, utc_now, metrics.mentions_dropped.inc
+        notifications, rooms, members, users, blocks, fanout, badges, messages, utc_now, metrics.mentions_dropped.inc
     )
     presence = make_presence(
         redis_url=redis_url,

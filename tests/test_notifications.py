@@ -56,6 +56,7 @@ async def test_a_mention_is_a_notification(server: Node, connect: Connect, user_
     assert (told["type"], told["title"], told["body"]) == ("mention", "Alice · Team", "x" * 150 + "👋" * 50)
     assert (told["data"], told["createdAt"]) == ({**here, "seq": sent["seq"]}, sent["createdAt"])
     assert await laptop.received.next("notification") == told
+    assert await laptop.received.next("unread:updated") == {**here, "unread": 1, "mentions": 1, "totalUnread": 1}
     assert (await ok(alice, "message:send", {**message, "clientId": "one"}))["duplicate"] is True
     await ok(alice, "message:send", {**here, "text": "again", "mentions": [bob, cyd]})
     assert (await cyds.received.next("notification"))["body"] == "again"
