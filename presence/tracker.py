@@ -31,6 +31,7 @@ WRITE_PAUSE_SECONDS: Final = 0.02
 """Between two writes: a burst of changes of one user is one."""
 UNWRITTEN_MAX: Final = 100_000
 """Users that wait for Redis; of more than that, those who have left stay in it for as long as this node lives."""
+CANCEL_SECONDS: Final = 0.5
 CLOSE_SECONDS: Final = 3.0
 """Longest wait for the last words of a node that is stopping."""
 SETTLE_SECONDS: Final = 1.0
@@ -84,8 +85,12 @@ class Tracker:
     async def close(self) -> None:
         """Tell nothing more. The users stay for as long as they would after any disconnect, to come back elsewhere."""
         self._grace.stop()
-        for task in self._tasks:
-            task.cancel()
+        pending = set(self._tasks)
+        while pending:
+            # Again if need be: Python 3.11's wait_for, by which the driver sends, can swallow a cancellation.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         seen = self._epoch_ms()
         last = {

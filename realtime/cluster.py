@@ -37,6 +37,7 @@ SILENT_BEATS: Final = 4
 counts as cut off. Noticing and reading the store must fit into the 5 s after which nothing may be missing."""
 FORGET_SECONDS: Final = 600.0
 """A node that has been silent for so long is taken for dead, with nothing left that only it knows of."""
+CANCEL_SECONDS: Final = 0.5
 SUBSCRIBE_CHUNK: Final = 1_000
 
 _FRAME, _REQUEST, _ANSWER, _HEAL, _BEAT, _BYE = "frame", "request", "answer", "heal", "beat", "bye"
@@ -93,8 +94,12 @@ class Cluster:
                     self._put(EVERY_NODE, _BYE)
                     await self._outbox.flushed.wait()
         self.connected = False
-        for task in self._tasks:
-            task.cancel()
+        pending = set(self._tasks)
+        while pending:
+            # Again if need be: Python 3.11's wait_for, by which the driver sends, can swallow a cancellation.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._redis.aclose()
         await self._listening.aclose()

@@ -212,6 +212,16 @@ async def test_what_could_not_be_published_is_said_to_be_missing(ear: MakeEar, p
     assert two.frames == []
 
 
+async def test_it_stops_at_any_moment(ear: MakeEar) -> None:
+    """Also right after it began, when its tasks are about to connect, subscribe and publish."""
+    for number in range(30):
+        one = await ear(f"one-{number}", wait=False)
+        one.cluster.join("room:a")
+        await asyncio.sleep(number / 10_000)
+        async with asyncio.timeout(5):
+            await one.cluster.stop()
+
+
 async def test_a_silent_connection_counts_as_lost(ear: MakeEar, proxy: Proxy) -> None:
     """A Redis that hangs is noticed within seconds, though the connection stands."""
     two = await ear("two", proxy.url)
