@@ -36,10 +36,14 @@ class Sightings:
 
     def present(self, user_id: str, sighting: Sighting) -> Presence:
         """How a user looks now, by the word of the nodes that live."""
-        reports = {node: report for node, report in sighting.reports.items() if self._tracker.lives(node)}
+        here = self._tracker.node_id
+        # Of this node's own word only the latest counts, not what it has said to Redis.
+        reports = {
+            node: report for node, report in sighting.reports.items() if node != here and self._tracker.lives(node)
+        }
         local = self._tracker.local(user_id)
         if local is not None:
-            reports[self._tracker.node_id] = local
+            reports[here] = local
         return present(reports.values(), [sighting.seen])
 
     async def read(self, sightings: Mapping[str, Sighting]) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
+from playwright.async_api import Browser
 
 from server.app import utc_now
 from server.embedded import EmbeddedServers
 from storage.migrations import migrate
 from storage.mongo import Mongo, PyMongoClient
+from tests.browser import SignIn, chromium, visitors
 from tests.clients.javascript import JavaScriptClient
 from tests.clients.python import PythonClient
 from tests.clients.user import Client
@@ -86,6 +88,20 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Callable[...,
     yield connect
     for client in clients:
         await client.close()
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One headless Chromium for a module's tests."""
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+async def sign_in(browser: Browser, server: Node) -> AsyncIterator[SignIn]:
+    """Open the page in a context of its own and sign in as the user: `await sign_in("alice")`."""
+    async with visitors(browser, server) as visit:
+        yield visit
 
 
 @pytest.fixture

@@ -126,6 +126,20 @@ async def test_a_reload_shows_nothing_and_the_end_comes_after_the_grace(
     assert (await look(late, bob))["lastSeen"] == offline["lastSeen"]
 
 
+async def test_who_leaves_a_lone_node_is_told_by_it(server: Node, connect: Connect, user_id: UserId) -> None:
+    """A watcher who came after the status was known sees the change, and the end after the grace, on the same node."""
+    bob = await connect(server, user_id("bob"))
+    alice = await connect(server, user_id("alice"))
+    await make_room(server, user_id("alice"), [bob.user_id])
+    await until_looks(alice, bob.user_id, "online")
+    await ok(alice, "presence:subscribe", {"userIds": [bob.user_id]})
+    await ok(bob, "presence:set", {"status": "busy"})
+    assert (await alice.received.next("user:status"))["status"] == "busy"
+    await bob.close()
+    assert (await alice.received.next("user:offline", GRACE_SECONDS + SLACK_SECONDS))["userId"] == bob.user_id
+    assert told(alice, bob.user_id) == ["status busy", "offline"]
+
+
 async def test_a_burst_is_one_event_a_second(pair: tuple[Node, Node], connect: Connect, user_id: UserId) -> None:
     """Many changes within two seconds reach a watcher as a few, the last of them as it stays."""
     alice, bob = user_id("alice"), user_id("bob")

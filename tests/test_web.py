@@ -2,96 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import expect
 
 from server.http.pages import setup_pages
-from tests.browser import AckLoss, chromium, missing
+from tests.browser import PHONE, SLOW_MS, AckLoss, Server, SignIn, bubble, missing, start_direct, write
+from tests.clients.user import Client, ok
+from tests.nodes import Node
 
 _REASON = missing()
 pytestmark = pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
-
-SLOW_MS = 20_000  # A restarted server and a client's reconnection delay fit in.
-expect.set_options(timeout=10_000)
-DESKTOP = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
-
-
-class Server(Protocol):
-    """The running server, as the fixture `server` gives it."""
-
-    url: str
-
-    def token(self, user_id: str) -> str: ...
-    async def kill(self) -> None: ...
-    async def restart(self) -> None: ...
-
-
-SignIn = Callable[..., Awaitable[Page]]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def sign_in(browser: Browser, server: Server) -> AsyncIterator[SignIn]:
-    """Opens the page in a context of its own and signs in as the user; any script error fails the test."""
-    contexts: list[BrowserContext] = []
-    errors: list[str] = []
-
-    async def visit(
-        user_id: str,
-        *,
-        viewport: Any = DESKTOP,
-        token: str | None = None,
-        path: str = "/",
-        acks: AckLoss | None = None,
-    ) -> Page:
-        context = await browser.new_context(viewport=viewport)
-        contexts.append(context)
-        page = await context.new_page()
-        if acks:
-            await page.route_web_socket(re.compile("/socket.io/"), acks.carry)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
-        await page.goto(server.url + path)
-        await page.get_by_label("Your token").fill(token or server.token(user_id))
-        await page.get_by_role("button", name="Sign in").click()
-        return page
-
-    yield visit
-    for context in contexts:
-        await context.close()
-    assert errors == []
-
-
-async def write(page: Page, text: str) -> None:
-    """Writes into the composer and sends with the keyboard."""
-    composer = page.get_by_label("Message", exact=True)
-    await composer.fill(text)
-    await composer.press("Enter")
-
-
-async def start_direct(page: Page, user_id: str) -> None:
-    """Opens a direct conversation through the dialog."""
-    await page.get_by_role("button", name="New conversation").click()
-    await page.get_by_label("User id").fill(user_id)
-    await page.get_by_role("button", name="Create").click()
-    await expect(page.get_by_role("heading", name=user_id)).to_be_visible()
-
-
-def bubble(page: Page, text: str | re.Pattern[str]) -> Any:
-    return page.locator("#message-list .message").filter(has_text=text)
 
 
 async def test_two_people_talk(sign_in: SignIn) -> None:
@@ -134,13 +59,14 @@ async def test_markup_is_shown_as_text(sign_in: SignIn) -> None:
         assert await page.locator("#message-list img, #message-list b, #message-list script").count() == 0
 
 
-async def test_scrolling_back_loads_history_in_place(sign_in: SignIn) -> None:
+async def test_scrolling_back_loads_history_in_place(
+    sign_in: SignIn, server: Node, connect: Callable[..., Awaitable[Client]]
+) -> None:
     """120 messages: the newest page first, older ones on scrolling up, and what was in sight stays in sight."""
-    alice = await sign_in("history-alice")
-    await start_direct(alice, "history-bob")
+    alice = await connect(server, "history-alice")
+    room = (await ok(alice, "room:create", {"kind": "direct", "memberIds": ["history-bob"]}))["room"]
     for number in range(1, 121):
-        await write(alice, f"message {number:03}")
-    await expect(alice.locator("#message-list .message.own:not(.pending)")).to_have_count(120, timeout=SLOW_MS)
+        await ok(alice, "message:send", {"roomId": room["roomId"], "text": f"message {number:03}"})
     bob = await sign_in("history-bob")
     await bob.get_by_role("link", name="history-alice").click()
     await expect(bubble(bob, "message 120")).to_be_in_viewport()

@@ -1,15 +1,16 @@
-/** A round sign for a person or a room: initials, or a mark of its kind, in a colour that follows from the id. */
+/** A round sign for a person or a shared room: initials or a mark of its kind, in a colour that follows from the id. */
 import { h, icon } from './elements.js';
 
 const HUES = 8;
 const KIND_ICONS = { group: 'people', channel: 'hash' };
 
-export function personAvatar(userId) {
-  return h('span', { class: `avatar hue-${hue(userId)}`, 'aria-hidden': 'true' }, initials(userId));
+/** With a dot for the status, where one is given; what it means must be said in words beside it. */
+export function personAvatar(userId, name = userId, status = null) {
+  const marks = { 'aria-hidden': 'true', 'data-user': userId, 'data-status': status };
+  return h('span', { class: `avatar hue-${hue(userId)}`, ...marks }, initials(name));
 }
 
 export function roomAvatar(room) {
-  if (room.kind === 'direct') return personAvatar(room.peerId ?? '?');
   const mark = icon(KIND_ICONS[room.kind] ?? 'people');
   return h('span', { class: `avatar avatar-room hue-${hue(room.roomId)}`, 'aria-hidden': 'true' }, mark);
 }

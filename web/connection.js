@@ -12,9 +12,9 @@ const ACK_TIMEOUT_MS = 7000; // The server's own deadline is 5 s.
 
 /** A request that failed: the ack's error, TIMEOUT when none came, OFFLINE when it was not sent. */
 export class RequestError extends Error {
-  constructor({ code, message, retryable = false, retryAfterMs = 0 }) {
+  constructor({ code, message, retryable = false, retryAfterMs = 0, details = [] }) {
     super(message);
-    Object.assign(this, { code, retryable, retryAfterMs });
+    Object.assign(this, { code, retryable, retryAfterMs, details });
   }
 }
 
@@ -22,7 +22,8 @@ export class Connection extends EventTarget {
   /** name: idle | connecting | connected | reconnecting | offline | refused; code says why, where that is known. */
   state = { name: 'idle', code: null };
   #socket = null;
-  #listeners = {};
+  #listeners = [];
+  #lacking = new Set();
   #closed = null;
   #attempts = 0;
   #timer = 0;
@@ -36,9 +37,14 @@ export class Connection extends EventTarget {
     return this.state.name === 'connected';
   }
 
+  /** Whether the server has said that it does not know this event: what needs it is then hidden. */
+  lacks(event) {
+    return this.#lacking.has(event);
+  }
+
   /** Server events and who takes them, as { event: listener }; before `open`. */
   listen(listeners) {
-    Object.assign(this.#listeners, listeners);
+    this.#listeners.push(...Object.entries(listeners));
   }
 
   /** Connects with this token. Throws when the Socket.IO client itself cannot be loaded. */
@@ -52,7 +58,7 @@ export class Connection extends EventTarget {
     socket.on('session:closed', (reason) => (this.#closed = reason));
     socket.on('disconnect', (reason) => this.#disconnected(reason));
     socket.on('connect_error', (error) => this.#failed(error));
-    for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);
+    for (const [event, listener] of this.#listeners) socket.on(event, listener);
     socket.connect();
   }
 
@@ -62,7 +68,16 @@ export class Connection extends EventTarget {
     this.#socket = null;
     this.#closed = null;
     this.#attempts = 0;
+    this.#lacking.clear();
     this.#set('idle');
+  }
+
+  /** Goes on with a newer token of the same user, now and after every reconnect; rejects with RequestError. */
+  async renew(token) {
+    const socket = this.#socket;
+    const { expiresAt } = await this.request('auth:refresh', { token });
+    socket.auth = { ...socket.auth, token };
+    return expiresAt;
   }
 
   /** Connects again after a refusal, when the person asks for it. */
@@ -76,13 +91,20 @@ export class Connection extends EventTarget {
     if (!this.#socket?.connected) {
       return Promise.reject(new RequestError({ code: 'OFFLINE', message: 'not connected', retryable: true }));
     }
+    const unknown = { code: 'UNKNOWN_EVENT', message: 'no such event' };
+    if (this.lacks(event)) return Promise.reject(new RequestError(unknown));
     return new Promise((resolve, reject) => {
       this.#socket.timeout(ACK_TIMEOUT_MS).emit(event, payload, (lost, ack) => {
         if (lost) reject(new RequestError({ code: 'TIMEOUT', message: 'no answer in time', retryable: true }));
         else if (ack?.success) resolve(ack);
-        else reject(new RequestError(ack?.error ?? { code: 'INTERNAL', message: 'no answer', retryable: true }));
+        else reject(this.#error(event, ack?.error));
       });
     });
+  }
+
+  #error(event, error = { code: 'INTERNAL', message: 'no answer', retryable: true }) {
+    if (error.code === 'UNKNOWN_EVENT') this.#lacking.add(event);
+    return new RequestError(error);
   }
 
   #set(name, code = null) {

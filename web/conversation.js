@@ -1,32 +1,42 @@
 /** The open room: its header, its messages with day separators, and scrolling back through history. */
-import { arrange, coalesce, h } from './elements.js';
-import { roomAvatar } from './avatar.js';
-import { continues, fillRow, pendingItem, storedItem } from './message.js';
-import { dayOf, roomKind, roomName, sameDay, sentence } from './wording.js';
+import { coalesce } from './elements.js';
+import { MessageList } from './list.js';
+import { pendingItem, storedItem } from './message.js';
+import { listed, roomKind, sentence } from './wording.js';
 
 const LOAD_WITHIN_PX = 500;
 const BOTTOM_WITHIN_PX = 60;
+const REVEAL_PAGES_MAX = 20; // 1,000 messages back; older ones are shown in their thread.
 
 export class Conversation {
   #store;
   #feed;
   #outbox;
+  #receipts;
+  #people;
+  #members;
+  #typing;
+  #views;
   #parts;
-  #rows = new Map();
+  #list;
   #atBottom = true;
   #seenAtBottom = 0;
   #unreadAfter = null;
   #failed = null;
 
-  constructor(store, feed, outbox, parts) {
+  /** `onDo(what, view, button)` takes the presses of messages' buttons. */
+  constructor({ store, feed, outbox, receipts, people, members, typing, views }, parts, onDo) {
     this.#store = store;
     this.#feed = feed;
     this.#outbox = outbox;
+    this.#receipts = receipts;
+    this.#people = people;
+    this.#members = members;
+    this.#typing = typing;
+    this.#views = views;
     this.#parts = parts;
-    const render = coalesce(() => this.#render());
-    const ifOpen = ({ detail }) => detail === this.#store.openRoomId && render();
-    for (const type of ['timeline', 'room']) store.addEventListener(type, ifOpen);
-    outbox.addEventListener('change', ifOpen);
+    this.#list = new MessageList(parts.list, people, onDo);
+    this.#follow();
     parts.scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     parts.jump.addEventListener('click', () => this.toBottom());
     parts.retry.addEventListener('click', () => this.load());
@@ -37,8 +47,7 @@ export class Conversation {
   /** Shows a room of the store, at its newest message. */
   show(roomId) {
     const room = this.#store.rooms.get(roomId);
-    this.#rows.clear();
-    this.#parts.list.replaceChildren();
+    this.#list.clear();
     this.#atBottom = true;
     this.#failed = null;
     this.#unreadAfter = room.unread > 0 ? room.readSeq : null;
@@ -47,7 +56,16 @@ export class Conversation {
     this.#render();
     this.toBottom();
     this.#feed.fetchRoom(roomId).catch(() => {});
+    this.#members.load(roomId).catch(() => {});
     if (!timeline.loaded) this.load();
+  }
+
+  #follow() {
+    const render = coalesce(() => this.#render());
+    const ifOpen = ({ detail }) => detail === this.#store.openRoomId && render();
+    for (const type of ['timeline', 'room']) this.#store.addEventListener(type, ifOpen);
+    for (const source of [this.#outbox, this.#members, this.#typing]) source.addEventListener('change', ifOpen);
+    this.#people.addEventListener('change', render);
   }
 
   /** Loads history: the newest page first, then further back. */
@@ -60,6 +78,32 @@ export class Conversation {
       if (roomId === this.#store.openRoomId) this.#failed = error;
     }
     if (this.#store.openRoom) this.#render();
+  }
+
+  /** Scrolls to a message, loading history back to it, and puts the focus there; false when it is too far back. */
+  async reveal(seq) {
+    const { openRoomId: roomId, timelines } = this.#store;
+    const timeline = timelines.get(roomId);
+    for (let page = 0; page < REVEAL_PAGES_MAX && !timeline?.find(seq); page += 1) {
+      if (!timeline || (timeline.loaded && !timeline.hasOlder)) return false;
+      await this.load();
+      if (this.#failed || roomId !== this.#store.openRoomId) return false;
+    }
+    const row = this.#list.row(seq);
+    if (!row) return false;
+    this.#atBottom = false;
+    row.scrollIntoView({ block: 'center' });
+    this.#scrolled();
+    this.#list.focus(row.dataset.key);
+    row.classList.remove('found');
+    requestAnimationFrame(() => row.classList.add('found'));
+    return true;
+  }
+
+  /** Puts the focus back on a message, if it is here. */
+  focusMessage(seq) {
+    const row = this.#list.row(seq);
+    if (row) this.#list.focus(row.dataset.key);
   }
 
   toBottom() {
@@ -75,7 +119,8 @@ export class Conversation {
     const anchor = this.#atBottom ? null : this.#anchor();
     this.#renderHeader(room);
     this.#renderTop(room);
-    arrange(this.#parts.list, this.#lines(room));
+    const viewOf = (item, place) => this.#views.of(item, place, room);
+    this.#list.render(this.#items(room.roomId), viewOf, { unreadAfter: this.#unreadAfter });
     if (anchor) this.#parts.scroller.scrollTop += anchor.node.offsetTop - anchor.top;
     else this.#parts.scroller.scrollTop = this.#parts.scroller.scrollHeight;
     this.#settle();
@@ -83,10 +128,16 @@ export class Conversation {
   }
 
   #renderHeader(room) {
-    const { avatar, title, kind } = this.#parts;
-    avatar.replaceChildren(roomAvatar(room));
-    title.textContent = roomName(room);
-    kind.textContent = roomKind(room);
+    const { avatar, title, kind, typing, pins, pinsText } = this.#parts;
+    avatar.replaceChildren(this.#people.roomAvatar(room));
+    title.textContent = this.#people.roomName(room);
+    kind.textContent = (room.peerId && this.#people.statusWords(room.peerId)) || roomKind(room);
+    const typists = this.#typing.typists(room.roomId).map((userId) => this.#people.name(userId));
+    const line = typists.length ? `${listed(typists)} ${typists.length === 1 ? 'is' : 'are'} typing` : '';
+    if (typing.textContent !== line) typing.textContent = line;
+    const pinned = room.pins?.length ?? 0;
+    pins.hidden = pinned === 0;
+    pinsText.textContent = `${pinned} pinned ${pinned === 1 ? 'message' : 'messages'}`;
   }
 
   /** Above the first message: loading, a failure with its way out, or the beginning. */
@@ -97,63 +148,13 @@ export class Conversation {
     retry.hidden = !this.#failed;
     top.classList.toggle('beginning', Boolean(beginning));
     if (this.#failed) topText.textContent = sentence(this.#failed.code, this.#failed.message);
-    else topText.textContent = beginning ? beginningOf(room, timeline) : 'Loading…';
-  }
-
-  /** The rows in order: day separators, the unread line, messages. Known rows keep their node. */
-  #lines(room) {
-    const items = this.#items(room.roomId);
-    const keys = new Set();
-    const lines = items.flatMap((item, index) => {
-      const [previous, next] = [items[index - 1], items[index + 1]];
-      const before = [];
-      if (!previous || !sameDay(previous.createdAt, item.createdAt)) before.push(this.#separator(item.createdAt, keys));
-      const unread = this.#startsUnread(item, previous);
-      if (unread) before.push(this.#keep('unread', 'unread', keys, fillUnread));
-      const place = { first: unread || !continues(item, previous), last: !next || !continues(next, item) };
-      return [...before, this.#message(item, place, room.kind !== 'direct', keys)];
-    });
-    for (const key of this.#rows.keys()) if (!keys.has(key)) this.#rows.delete(key);
-    return lines;
+    else topText.textContent = beginning ? beginningOf(room, timeline, this.#people.roomName(room)) : 'Loading…';
   }
 
   #items(roomId) {
     const { userId, timelines } = this.#store;
     const stored = (timelines.get(roomId)?.messages ?? []).map((message) => storedItem(message, userId));
     return [...stored, ...this.#outbox.ofRoom(roomId).map((entry) => pendingItem(entry, userId))];
-  }
-
-  #startsUnread(item, previous) {
-    if (this.#unreadAfter === null || item.own || !(item.seq > this.#unreadAfter)) return false;
-    return !previous || previous.seq <= this.#unreadAfter;
-  }
-
-  #separator(createdAt, keys) {
-    const day = dayOf(createdAt);
-    const fill = (row) => {
-      row.className = 'day';
-      row.replaceChildren(h('span', {}, day));
-    };
-    return this.#keep(`day:${new Date(createdAt).toDateString()}`, day, keys, fill);
-  }
-
-  #message(item, place, named, keys) {
-    const actions = {
-      retry: (clientId) => this.#outbox.retry(clientId),
-      discard: (clientId) => this.#outbox.remove(clientId),
-    };
-    const signature = JSON.stringify([item, place]);
-    return this.#keep(item.key, signature, keys, (row) => fillRow(row, item, place, named, actions));
-  }
-
-  #keep(key, signature, keys, fill) {
-    keys.add(key);
-    const known = this.#rows.get(key);
-    if (known?.signature === signature) return known.row;
-    const row = known?.row ?? h('li');
-    fill(row);
-    this.#rows.set(key, { row, signature });
-    return row;
   }
 
   /** The first row in sight: it stays where it is while rows come and go around it. */
@@ -190,16 +191,11 @@ export class Conversation {
   #markRead() {
     const { openRoomId, timelines } = this.#store;
     const visible = document.visibilityState === 'visible' && this.#parts.scroller.offsetParent !== null;
-    if (visible && this.#atBottom && timelines.get(openRoomId)?.loaded) this.#feed.markRead(openRoomId);
+    if (visible && this.#atBottom && timelines.get(openRoomId)?.loaded) this.#receipts.markRead(openRoomId);
   }
 }
 
-function fillUnread(row) {
-  row.className = 'day unread-line';
-  row.replaceChildren(h('span', {}, 'New messages'));
-}
-
-function beginningOf(room, { messages }) {
+function beginningOf(room, { messages }, name) {
   if (messages.length) return 'This is where the conversation begins.';
-  return room.kind === 'direct' ? `Say hello to ${roomName(room)}.` : `Be the first to write in ${roomName(room)}.`;
+  return room.kind === 'direct' ? `Say hello to ${name}.` : `Be the first to write in ${name}.`;
 }

@@ -106,7 +106,7 @@ async function enter(connection, roomId) {
     const { room } = await connection.request('room:get', { roomId });
     if (isMember(room)) return room;
   } catch (error) {
-    if (error.code !== 'NOT_FOUND') throw error;
+    if (error.code !== 'NOT_FOUND' && error.code !== 'FORBIDDEN') throw error;
   }
   return (await connection.request('room:join', { roomId })).room;
 }

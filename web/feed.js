@@ -10,7 +10,8 @@ const SYNC_ROUNDS_MAX = 20; // Past 20 pages of 100 it is cheaper to drop the ti
 const ROOMS_PAGE = 500;
 const ROOM_PAGES_MAX = 4;
 const GAP_PATIENCE_MS = 1000; // A live message may overtake the ack of an earlier one.
-const READ_REPORT_MS = 400;
+const THREAD_PAGE = 100;
+const THREAD_PAGES_MAX = 20;
 
 export class Feed extends EventTarget {
   #connection;
@@ -19,8 +20,7 @@ export class Feed extends EventTarget {
   #syncToken = null;
   #loading = new Map();
   #gapTimers = new Map();
-  #readTimer = 0;
-  #readSupported = true;
+  #fetching = new Map();
 
   constructor(connection, store, outbox) {
     super();
@@ -31,21 +31,21 @@ export class Feed extends EventTarget {
     connection.listen({
       'session:ready': (session) => this.#begin(session),
       'message:received': (message) => this.#receive(message),
-      'message:edited': (message) => this.#change(message.roomId, message.seq, message),
-      'message:deleted': ({ roomId, seq, deletedAt }) => this.#change(roomId, seq, { text: null, deletedAt }),
+      'message:edited': (message) => store.change(message.roomId, message.seq, message),
+      'message:deleted': ({ roomId, seq, deletedAt }) => this.delete(roomId, seq, deletedAt),
+      'message:reaction': (reaction) => this.#react(reaction),
       'room:added': ({ room }) => store.putRooms([room]),
       'room:updated': ({ roomId, ...fields }) => store.patchRoom(roomId, fields),
       'room:removed': ({ roomId }) => this.#remove(roomId),
       'room:deleted': ({ roomId }) => this.#remove(roomId),
       'member:joined': ({ roomId }) => this.#refresh(roomId),
       'member:left': ({ roomId }) => this.#refresh(roomId),
-      'unread:updated': ({ roomId, unread, mentions }) => store.patchRoom(roomId, { unread, mentions }),
+      'member:role': ({ roomId }) => this.#refresh(roomId),
     });
   }
 
   reset() {
     this.#syncToken = null;
-    this.#readSupported = true;
     for (const timer of this.#gapTimers.values()) clearTimeout(timer);
     this.#gapTimers.clear();
   }
@@ -69,19 +69,35 @@ export class Feed extends EventTarget {
     return this.#loading.get(roomId);
   }
 
-  /** Marks the room read here and, shortly after, on the server. */
-  markRead(roomId) {
-    const seq = this.#store.markRead(roomId);
-    if (seq === null || !this.#readSupported) return;
-    clearTimeout(this.#readTimer);
-    this.#readTimer = setTimeout(async () => {
-      try {
-        await this.#connection.request('message:read', { roomId, seq });
-      } catch (error) {
-        // A server without read receipts says so once; anything else is repeated with the next read.
-        this.#readSupported = error.code !== 'UNKNOWN_EVENT';
-      }
-    }, READ_REPORT_MS);
+  /** Loads what is missing of a thread, from its root on; rejects with RequestError. */
+  async loadThread(thread) {
+    const { roomId, seq } = thread;
+    for (let page = 0; page < THREAD_PAGES_MAX; page += 1) {
+      const after = thread.loaded || page > 0 ? thread.lastSeq : 0;
+      const ack = await this.#connection.request('message:thread', { roomId, seq, after, limit: THREAD_PAGE });
+      for (const message of [ack.root, ...ack.messages]) thread.add(message);
+      if (!ack.hasMore) break;
+    }
+    thread.loaded = true;
+    this.#store.addThread(thread);
+  }
+
+  /** Fetches one message that is outside the timelines, once; it comes as the store's `timeline` event. */
+  fetchMessage(roomId, seq) {
+    const place = `${roomId}/${seq}`;
+    if (this.#fetching.has(place)) return;
+    const fetched = this.#connection
+      .request('message:history', { roomId, around: seq, limit: 1 })
+      .then(({ messages }) => messages.filter((message) => message.seq === seq).map((one) => this.#store.addStray(one)))
+      .catch(() => {})
+      .finally(() => this.#fetching.delete(place));
+    this.#fetching.set(place, fetched);
+  }
+
+  /** A message is gone, but for its place. */
+  delete(roomId, seq, deletedAt = new Date().toISOString()) {
+    const gone = { text: null, deletedAt, reactions: {}, myReactions: [], mentions: [], attachments: [] };
+    this.#store.change(roomId, seq, gone);
   }
 
   async #loadPage(roomId) {
@@ -99,6 +115,7 @@ export class Feed extends EventTarget {
     this.#outbox.open(session.userId);
     this.#store.putRooms(session.rooms);
     this.#outbox.flush();
+    if (this.#store.thread) this.loadThread(this.#store.thread).catch(() => {});
     this.#syncToken ??= session.syncToken ?? null;
     try {
       await this.#syncAll();
@@ -177,9 +194,13 @@ export class Feed extends EventTarget {
     for (const message of own) this.#outbox.remove(message.clientId);
   }
 
-  #change(roomId, seq, fields) {
-    const message = this.#store.timelines.get(roomId)?.messages.find((one) => one.seq === seq);
-    if (message) this.#store.addMessages(roomId, [{ ...message, ...fields }]);
+  /** The event carries the counts; whether one's own is among them follows from who reacted. */
+  #react({ roomId, seq, userId, emoji, removed, reactions, at }) {
+    const known = this.#store.message(roomId, seq);
+    if (!known || known.deletedAt || at < (known.reactedAt ?? '')) return;
+    const others = known.myReactions.filter((one) => one !== emoji);
+    const mine = userId === this.#store.userId ? [...others, ...(removed ? [] : [emoji])] : known.myReactions;
+    this.#store.change(roomId, seq, { reactions, myReactions: mine, reactedAt: at });
   }
 
   #remove(roomId) {

@@ -46,9 +46,10 @@ export class Outbox extends EventTarget {
     return this.#entries.filter((entry) => entry.roomId === roomId);
   }
 
-  add(roomId, text) {
-    const clientId = crypto.randomUUID();
-    this.#entries.push({ clientId, roomId, text, createdAt: new Date().toISOString(), state: 'pending', error: null });
+  /** `extra` is what else the message carries: replyTo, mentions. */
+  add(roomId, text, extra = {}) {
+    const entry = { clientId: crypto.randomUUID(), roomId, text, ...extra };
+    this.#entries.push({ ...entry, createdAt: new Date().toISOString(), state: 'pending', error: null });
     this.#changed(roomId);
     this.#drain(roomId);
   }
@@ -98,9 +99,10 @@ export class Outbox extends EventTarget {
 
   /** One attempt; gives the error when it is to be repeated. */
   async #send(entry) {
-    const { roomId, text, clientId } = entry;
+    const { roomId, text, clientId, replyTo, mentions } = entry;
+    const extra = { ...(replyTo && { replyTo }), ...(mentions?.length && { mentions }) };
     try {
-      const { message } = await this.#connection.request('message:send', { roomId, text, clientId });
+      const { message } = await this.#connection.request('message:send', { roomId, text, clientId, ...extra });
       this.dispatchEvent(new CustomEvent('sent', { detail: message }));
       this.remove(clientId);
     } catch (error) {

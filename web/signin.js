@@ -41,6 +41,11 @@ export class SignIn {
     this.#parts.tokens.replaceChildren(...tokens.map((one) => h('li', {}, this.#button(one))));
   }
 
+  /** A fresh token of this user where the server hands them out, else undefined. */
+  async tokenOf(userId) {
+    return (await fetchTokens()).find((one) => one.userId === userId)?.token;
+  }
+
   #button({ userId, token }) {
     const words = h('span', { class: 'continue-words' }, 'Continue as ', h('strong', {}, userId));
     const on = { click: () => this.#take(token) };

@@ -1,4 +1,4 @@
-/** JSON values in sessionStorage: this tab only, gone with it. Where storage is full or forbidden, memory still serves. */
+/** JSON values in sessionStorage: this tab only, gone with it. Where it is full or forbidden, memory still serves. */
 export function load(key) {
   try {
     return JSON.parse(sessionStorage.getItem(key));

@@ -29,6 +29,10 @@ export class Timeline {
     }
   }
 
+  find(seq) {
+    return this.messages.findLast((message) => message.seq === seq);
+  }
+
   get oldestSeq() {
     return this.messages[0]?.seq;
   }

@@ -24,6 +24,7 @@ const SENTENCES = {
   CONFLICT: 'Another message was already sent under this id.',
   PAYLOAD_TOO_LARGE: 'This is too large.',
   TIMEOUT: 'The server did not answer in time. Please try again.',
+  UNKNOWN_EVENT: 'This server cannot do that.',
   UNAVAILABLE: 'The server cannot reach its store. Please try again in a moment.',
 };
 
@@ -40,6 +41,26 @@ export function roomKind(room) {
   const members = room.memberCount ? ` · ${room.memberCount} ${room.memberCount === 1 ? 'member' : 'members'}` : '';
   if (room.kind === 'direct') return 'Direct conversation';
   return (room.kind === 'channel' ? 'Channel' : 'Group') + members;
+}
+
+const STATUS_WORDS = { online: 'Online', away: 'Away', busy: 'Busy', invisible: 'Invisible', offline: 'Offline' };
+
+export function statusWord(status) {
+  return STATUS_WORDS[status] ?? '';
+}
+
+export function lastSeenWords({ status, lastSeen }) {
+  if (status !== 'offline' || !lastSeen) return statusWord(status);
+  const day = dayOf(lastSeen);
+  return `Last seen ${day === 'Today' ? '' : `${day}, `}${timeOf(lastSeen)}`;
+}
+
+/** "Bob", "Bob and Eve", "Bob, Eve and 2 others". */
+export function listed(names, most = 2) {
+  if (names.length <= 1) return names[0] ?? '';
+  const rest = names.length - most;
+  if (rest > 0) return `${names.slice(0, most).join(', ')} and ${rest} ${rest === 1 ? 'other' : 'others'}`;
+  return `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 }
 
 export function timeOf(iso) {
