@@ -39,7 +39,7 @@ class Delivered(NamedTuple):
 class Delivery:
     """The gates of this node's rooms. Room names of the realtime layer are `room:` and a room id.
 
-    `on_delivered(room_id, item)` gets all that has passed a gate; each of `on_doubt` is told of a room when something
+    Each of `on_delivered` gets a room and an item that has passed its gate, each of `on_doubt` a room when something
     said to it may have passed this node by. All are synchronous and must not raise.
     """
 
@@ -47,7 +47,7 @@ class Delivery:
         self._manager = manager
         self._cluster = cluster
         self._messages = messages
-        self.on_delivered: Callable[[str, Delivered], None] = lambda room_id, item: None
+        self.on_delivered: list[Callable[[str, Delivered], None]] = []
         self.on_doubt: list[Callable[[str], None]] = []
         self._doubted: set[str] = set()
         self._gates: dict[str, Gate[Delivered]] = {}
@@ -156,7 +156,8 @@ class Delivery:
     def _deliver(self, room_id: str, items: Sequence[Delivered]) -> None:
         for item in items:
             self._manager.broadcast(room_name(room_id), item.packet, item.skip)
-            self.on_delivered(room_id, item)
+            for tell in self.on_delivered:
+                tell(room_id, item)
 
     # --- healing --------------------------------------------------------------------------------------------------
 

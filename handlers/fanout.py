@@ -108,6 +108,10 @@ class Fanout:
         self._manager.broadcast_unless(room_name(room_id), packet, user_name(user_id))
         self._cluster.publish(room_name(room_id), None, packet.payload, unless=user_name(user_id))
 
+    def to_user_here(self, user_id: str, event: ServerEvent) -> None:
+        """Tell a user's devices on this node alone. Never waits."""
+        self._manager.broadcast(user_name(user_id), event_packet(event.wire_name, event.wire_json()))
+
     def _emit(self, name: str, event: ServerEvent, skip: str | None) -> None:
         packet = event_packet(event.wire_name, event.wire_json())
         self.on_event(name, packet.payload)

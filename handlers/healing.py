@@ -7,7 +7,7 @@ who were removed are out, within 5 s all the same.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -28,8 +28,15 @@ USERS_AT_ONCE: Final = 256
 log = structlog.get_logger()
 
 
+Moved = Callable[[str, Sequence[str], Sequence[str]], Awaitable[None]]
+"""To be told of a user, the rooms their devices were brought into, and those they were taken out of."""
+
+
 class Healing:
-    """One task that heals the rooms and users it is told of, and all of them while the bus is away."""
+    """One task that heals the rooms and users it is told of, and all of them while the bus is away.
+
+    `on_moved` tells a user's devices on this node what the bus has not: the rooms they are in, or out of, now.
+    """
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class Healing:
         self._users: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.on_moved: Moved | None = None
         cluster.on_gap = self._gap
 
     def start(self) -> None:
@@ -118,14 +126,21 @@ class Healing:
             present = self._fanout.rooms_of(user_id)
             memberships = await self._members.memberships_of(user_id)
             read = {membership.room_id: membership.read_seq for membership in memberships}
-            for room_id in present - read.keys() - expelled:
+            gone = present - read.keys() - expelled
+            for room_id in gone:
                 self._fanout.leave(user_id, room_id)
             if self._fanout.is_entered_elsewhere(user_id):
                 self._users[user_id] = None
+                await self._tell_moved(user_id, [], list(gone))
                 return []
             missing = read.keys() - self._fanout.rooms_of(user_id) - expelled
             for room_id in read.keys() - expelled:
                 self._fanout.enter(user_id, room_id)
             for room_id in missing:
                 self._delivery.start(room_id, read[room_id])
+        await self._tell_moved(user_id, list(missing), list(gone))
         return list(missing)
+
+    async def _tell_moved(self, user_id: str, entered: list[str], left: list[str]) -> None:
+        if self.on_moved is not None and (entered or left):
+            await self.on_moved(user_id, entered, left)

@@ -1,6 +1,7 @@
 """Coming, going and standing in a room (wire contract, section 3)."""
 
 import asyncio
+from collections.abc import Sequence
 
 from auth.caller import Caller
 from auth.permissions import (
@@ -19,9 +20,10 @@ from handlers.rooms import describe, find_joined_room, find_room, see_room
 from handlers.services import Services
 from protocol.commands import InRoom, InviteMembers, ListMembers, MuteRoom, NameMember, SetRole
 from protocol.errors import Forbidden, NotFound, ValidationFailed
+from protocol.events import RoomAdded, RoomRemoved
 from protocol.replies import InviteReply, MembersPage, MuteReply, Reply, RoomReply
 from protocol.resources import Member
-from protocol.types import Role, RoomKind
+from protocol.types import RemovalReason, Role, RoomKind
 from storage.users import Profile
 
 NO_PROFILE = Profile(name=None, avatar=None)
@@ -174,3 +176,20 @@ async def mute_room(caller: Caller, command: MuteRoom, services: Services) -> Mu
 def _refuse_oneself(caller: Caller, command: NameMember, message: str) -> None:
     if command.user_id == caller.user_id:
         raise ValidationFailed(details=[{"field": "userId", "message": message}])
+
+
+async def tell_moved(user_id: str, entered: Sequence[str], left: Sequence[str], services: Services) -> None:
+    """Tell a user's devices on this node of rooms that they are in, or out of, without having been told."""
+    for room_id in left:
+        record, is_banned = await asyncio.gather(
+            services.rooms.get(room_id), services.members.is_banned(room_id, user_id)
+        )
+        reason: RemovalReason = "deleted" if record is None else "banned" if is_banned else "kicked"
+        services.fanout.to_user_here(user_id, RoomRemoved(room_id=room_id, reason=reason))
+    for room_id in entered:
+        record, membership = await asyncio.gather(services.rooms.get(room_id), services.members.get(room_id, user_id))
+        if record is None or membership is None:
+            continue
+        room = await describe(record, membership, services)
+        if room.last_seq or not record.pair or user_id in record.opened_by:
+            services.fanout.to_user_here(user_id, RoomAdded(room=room))

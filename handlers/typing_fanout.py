@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+import orjson
+
+from handlers.delivery import Delivered
 from handlers.fanout import Fanout
 from presence.deadlines import Alarm
 from presence.typists import EXPIRY_SECONDS, Typist, Typists
 from protocol.events import TypingStarted, TypingStopped
 
 EXPIRES_IN_MS: Final = int(EXPIRY_SECONDS * 1000)
+_RECEIVED: Final = b'42["message:received",'
 
 
 class TypingFanout:
@@ -45,6 +49,11 @@ class TypingFanout:
         """A user has sent what they typed, or has left the room."""
         if (room_id, user_id) in self._typists:
             self._tell(self._typists.end((room_id, user_id)))
+
+    def delivered(self, room_id: str, item: Delivered) -> None:
+        """A message has come by another node, perhaps of somebody who types here on another device."""
+        if item.message is None and self._typists and item.packet.payload.startswith(_RECEIVED):
+            self.ended(room_id, orjson.loads(item.packet.payload[2:])[1]["senderId"])
 
     def disconnected(self, session_id: str) -> None:
         """A device has gone."""

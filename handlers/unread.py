@@ -38,7 +38,7 @@ class UnreadCounts:
         self._states = states
         self._tallies: OrderedDict[str, Tally] = OrderedDict()
         self._held = 0
-        delivery.on_delivered = self._delivered
+        delivery.on_delivered.append(self._delivered)
         delivery.on_doubt.append(self.forget)
 
     async def of(self, memberships: Sequence[Membership]) -> dict[str, RoomState]:

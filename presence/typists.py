@@ -34,6 +34,9 @@ class Typists:
         self._of_session: dict[str, set[Typist]] = {}
         self._due: Deadlines[Typist] = Deadlines()
 
+    def __len__(self) -> int:
+        return len(self._typing)
+
     def __contains__(self, typist: Typist) -> bool:
         return typist in self._typing
 

@@ -19,6 +19,7 @@ from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.healing import Healing
+from handlers.memberships import tell_moved
 from handlers.moderation import Moderation
 from handlers.notifier import Notifier
 from handlers.receipts import publish_receipts
@@ -119,6 +120,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         members=members,
         blocks=blocks,
     )
+    delivery.on_delivered.append(presence.typing.delivered)
     services = Services(
         utc_now,
         rooms,
@@ -149,6 +151,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         watch_rights=presence.watch_rights,
         typing=presence.typing,
     )
+    healing.on_moved = partial(tell_moved, services=services)
     members.receipts.on_written = partial(publish_receipts, sizes=RoomSizes(members, time.monotonic), services=services)
     server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
 

@@ -188,12 +188,15 @@ async def test_nodes_start_and_serve_without_redis(
     late = await talk.say()
     error = await refused(talk.bob, "message:send", {"roomId": talk.room_id, "text": "still here"})
     assert error["code"] == "NOT_FOUND"
+    removed = await talk.bob.received.next("room:removed")
+    assert removed == {"roomId": talk.room_id, "reason": "kicked"}
 
     invited = await ok(talk.alice, "room:invite", {"roomId": talk.room_id, "userIds": [talk.bob.user_id]})
     assert invited["added"] == [talk.bob.user_id]
     news = await talk.say()
     await until_heard(talk.bob, news)
     assert late not in heard(talk.bob)
+    assert (await talk.bob.received.next("room:added"))["room"]["roomId"] == talk.room_id
 
     for proxy in proxies:
         await proxy.accept()

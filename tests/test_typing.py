@@ -88,6 +88,22 @@ async def test_typing_ends_at_once(pair: tuple[Node, Node], connect: Connect, us
     await eventually(lambda: seen(watcher) == [start, stop] * 4, seconds=3)
 
 
+async def test_a_message_from_another_node_ends_typing(
+    pair: tuple[Node, Node], connect: Connect, user_id: UserId
+) -> None:
+    """Who types on one device and sends from another, on another node, has stopped for everybody at once."""
+    alice, bob = user_id("alice"), user_id("bob")
+    room_id = await make_room(pair[0], bob, [alice])
+    phone, laptop, near, far = await asyncio.gather(
+        connect(pair[0], alice), connect(pair[1], alice), connect(pair[0], bob), connect(pair[1], bob)
+    )
+    await ok(phone, "typing:start", {"roomId": room_id})
+    await far.received.next("typing:start")
+    await ok(laptop, "message:send", {"roomId": room_id, "text": "from the laptop"})
+    for device in (near, far):
+        assert await device.received.next("typing:stop", 2) == {"roomId": room_id, "userId": alice}
+
+
 async def test_typing_is_for_members_and_hidden_from_the_blocked(
     pair: tuple[Node, Node], connect: Connect, user_id: UserId
 ) -> None:
