@@ -5,7 +5,6 @@ What has no number of its own but is about one goes behind that number.
 Pure: no clock, no I/O.
 """
 
-from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -53,10 +52,6 @@ class Gate(Generic[T]):
         if len(self._behind) < MAX_WAITING:
             self._behind.append((seq, item))
         return []
-
-    def offer_all(self, items: Iterable[tuple[int, T]]) -> list[T]:
-        """Bring several items."""
-        return [ready for seq, item in items for ready in self.offer(seq, item)]
 
     @property
     def has_gap(self) -> bool:

@@ -13,14 +13,22 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, DeleteMany, DeleteOne, InsertOne, UpdateMany, UpdateOne, timeout
+from pymongo import AsyncMongoClient, UpdateOne, timeout
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
-__all__ = ["BulkWriteError", "DeleteMany", "DeleteOne", "DuplicateKeyError", "InsertOne", "Mongo", "OperationFailure"]
-__all__ += ["PyMongoError", "Session", "UpdateMany", "UpdateOne", "is_outage", "timeout"]
+__all__ = [
+    "BulkWriteError",
+    "DuplicateKeyError",
+    "Mongo",
+    "PyMongoError",
+    "Session",
+    "UpdateOne",
+    "is_outage",
+    "timeout",
+]
 
 Document = dict[str, Any]
 T = TypeVar("T")

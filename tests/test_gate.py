@@ -33,7 +33,8 @@ def test_with_a_store_that_fills_gaps_the_stream_is_complete(offers: list[int], 
 
     def fill() -> None:
         if gate.last is not None and gate.has_gap:
-            out.extend(gate.offer_all((seq, seq) for seq in range(gate.last + 1, gate.highest + 1)))
+            for seq in range(gate.last + 1, gate.highest + 1):
+                out.extend(gate.offer(seq, seq))
 
     for number, seq in enumerate(offers):
         out += gate.offer(seq, seq)
@@ -84,7 +85,8 @@ def test_what_is_about_a_number_goes_behind_it(brought: list[tuple[bool, int]], 
     out += gate.start(start)
     if gate.has_gap:
         assert gate.last is not None
-        out += gate.offer_all((seq, (False, seq)) for seq in range(gate.last + 1, gate.highest + 1))
+        for seq in range(gate.last + 1, gate.highest + 1):
+            out += gate.offer(seq, (False, seq))
     for place, (is_about, seq) in enumerate(out):
         assert not is_about or seq <= start or (False, seq) in out[:place]
     about = [seq for is_about, seq in brought if is_about]
