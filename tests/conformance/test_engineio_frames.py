@@ -127,7 +127,7 @@ async def test_unasked_pongs_are_ignored(websocket: WebSocket) -> None:
 async def test_many_pings_are_answered_in_order(websocket: WebSocket) -> None:
     """Pings in one segment are each answered, or the latest only; what follows them is served."""
     websocket.write(b"".join(frame(b"%d" % number, PING) for number in range(50)) + frame("421" + LIST))
-    numbers = []
+    numbers: list[int] = []
     while (got := await websocket.frame()).opcode == PONG:
         numbers.append(int(got.payload))
     assert got.payload.startswith(b"431[")
