@@ -86,7 +86,7 @@ class Connection:
                 name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
             }
             status = int(status_line.split(" ")[1])
-            if bodiless or status in (101, 204, 304):
+            if bodiless or status in (100, 101, 204, 304):
                 return Response(status, headers, b"")
             if headers.get("transfer-encoding") == "chunked":
                 return Response(status, headers, await self._chunks())

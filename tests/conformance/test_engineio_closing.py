@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.conformance.connection import Connection
 from tests.conformance.websocket import CLOSE, CONTINUATION, TEXT, WebSocket, close_frame, frame
-from tests.conformance.wire import Polling, Wire, target
+from tests.conformance.wire import Polling, Wire
 
 EVENT = '421["room:list"]'
 
@@ -95,14 +94,7 @@ async def test_vanishing_ends_the_session(wire: Wire, token: str, how: str) -> N
     else:
         websocket.connection.end_writing()
         await websocket.connection.ended(seconds=3)
-    await _unknown(wire, sid)
-
-
-async def _unknown(wire: Wire, sid: str) -> None:
-    """Wait until the session is gone: asked about it, the server says that it knows no such id."""
-    async with asyncio.timeout(5):
-        while (await wire.request("GET", target("polling", sid))).json["code"] != 1:
-            await wire.delivered()
+    await wire.forgets(sid)
 
 
 async def test_close_packet_by_websocket(wire: Wire, websocket: WebSocket) -> None:
@@ -115,9 +107,7 @@ async def test_close_packet_by_websocket(wire: Wire, websocket: WebSocket) -> No
 async def test_close_packet_by_polling(wire: Wire) -> None:
     """Engine.IO's CLOSE in a POST ends the session: a waiting poll comes back with NOOP, the next one is refused."""
     polling = await wire.polling()
-    waiting: Connection = await wire.connection()
-    waiting.write(waiting.request_bytes("GET", polling.target))
-    await wire.delivered()
+    waiting = await wire.waiting_poll(polling)
     await polling.send("1")
     response = await waiting.response()
     assert (response.status, response.text) == (200, "6")

@@ -23,11 +23,6 @@ async def began(wire: Wire, method: str, polling: Polling, headers: dict[str, st
     return connection
 
 
-async def waiting_poll(wire: Wire, polling: Polling) -> Connection:
-    """A GET that waits in the server."""
-    return await began(wire, "GET", polling, {})
-
-
 # --- payloads ------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +43,7 @@ async def test_a_poll_is_plain_text(polling: Polling) -> None:
 
 async def test_a_poll_waits(wire: Wire, polling: Polling) -> None:
     """A GET without anything to fetch waits until there is something."""
-    waiting = await waiting_poll(wire, polling)
+    waiting = await wire.waiting_poll(polling)
     await polling.send(EVENT)
     assert (await waiting.response()).text.startswith("431[")
 
@@ -126,7 +121,7 @@ async def test_a_slow_post(wire: Wire, polling: Polling) -> None:
     body = f"3{SEPARATOR}{EVENT}".encode()
     connection = await began(wire, "POST", polling, {"Content-Length": str(len(body))})
     await wire.write_in_pieces(connection, *(bytes([byte]) for byte in body[:-1]))
-    waiting = await waiting_poll(wire, polling)
+    waiting = await wire.waiting_poll(polling)
     connection.write(body[-1:])
     assert (await connection.response()).text == "ok"
     assert (await waiting.response()).text.startswith("431[")
@@ -228,7 +223,7 @@ async def test_payloads_that_are_no_text(wire: Wire, polling: Polling, body: byt
 
 async def test_a_malformed_payload_wakes_the_poll(wire: Wire, polling: Polling) -> None:
     """A waiting GET comes back with the goodbye at once, not with the ping timeout."""
-    waiting = await waiting_poll(wire, polling)
+    waiting = await wire.waiting_poll(polling)
     assert (await polling.post("abc")).status == 400
     response = await asyncio.wait_for(waiting.response(), 3)
     assert response.text.split(SEPARATOR) == GOODBYE
@@ -255,7 +250,7 @@ async def test_a_malformed_payload_before_connect(wire: Wire) -> None:
 
 async def test_two_polls_at_once(wire: Wire, polling: Polling) -> None:
     """A second GET while one waits ends the session at once: it is 400, the first comes back with CLOSE."""
-    waiting = await waiting_poll(wire, polling)
+    waiting = await wire.waiting_poll(polling)
     second = await polling.poll()
     assert (second.status, second.json["code"]) == (400, 3)
     first = await asyncio.wait_for(waiting.response(), 3)
@@ -288,7 +283,7 @@ async def _answer(connection: Connection) -> Response | None:
 
 async def test_an_abandoned_poll(wire: Wire, polling: Polling) -> None:
     """A GET that the client has given up holds nothing back: the session is over, or the next GET gets the packets."""
-    waiting = await waiting_poll(wire, polling)
+    waiting = await wire.waiting_poll(polling)
     waiting.abort()
     await wire.delivered()
     response = await polling.post(EVENT)

@@ -1,13 +1,15 @@
 """The ways to a Socket.IO server: single requests, long-polling sessions and websockets, all closed in the end."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.conformance.connection import Connection, Response
+from tests.conformance.connection import ANSWER_SECONDS, Connection, Response
 from tests.conformance.websocket import WebSocket
 
 PATH: Final = "/socket.io/"
+POLL_SECONDS: Final = 0.05
 SEPARATOR: Final = "\x1e"
 KEY: Final = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT: Final = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -67,6 +69,27 @@ class Wire:
         if token is not None:
             await polling.connect(token)
         return polling
+
+    async def knows(self, sid: str) -> bool:
+        """Whether the server has a session of this id; asking leaves it as it is."""
+        response = await self.request("GET", target("websocket", sid))
+        assert response.status == 400, response
+        return bool(response.json["code"] != 1)
+
+    async def forgets(self, sid: str) -> None:
+        """Wait until the server has no session of this id."""
+        for _ in range(round(ANSWER_SECONDS / POLL_SECONDS)):
+            if not await self.knows(sid):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        raise AssertionError("the session is still there")
+
+    async def waiting_poll(self, polling: "Polling") -> Connection:
+        """The connection of a GET that the server has read."""
+        connection = await self.connection()
+        connection.write(connection.request_bytes("GET", polling.target))
+        await self.delivered()
+        return connection
 
     async def delivered(self) -> None:
         """Wait until the server has read what was written before: it answers a request that came in after it."""
