@@ -138,7 +138,7 @@ async def test_many_pings_are_answered_in_order(websocket: WebSocket) -> None:
 async def test_many_frames_in_one_segment(websocket: WebSocket) -> None:
     """200 events that arrive together are all served, in order."""
     websocket.write(b"".join(frame(f"42{number}" + LIST) for number in range(1, 201)))
-    numbers = []
+    numbers: list[int] = []
     while len(numbers) < 200:
         packet = await websocket.text()
         numbers.append(int(packet[2 : packet.index("[")]))
