@@ -10,8 +10,8 @@ from tests.conformance.websocket import WebSocket, frame
 from tests.conformance.wire import Polling, Wire
 from tests.nodes import Node
 
-PING_INTERVAL_MS = 300
-PING_TIMEOUT_MS = 900
+PING_INTERVAL_MS = 150
+PING_TIMEOUT_MS = 850
 CLOSED = '42["session:closed",{"code":"PROTOCOL_ERROR","reconnect":false}]'
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conformance.websocket import PING, PONG, WebSocket, close_frame, frame
+from tests.conformance.websocket import PING, PONG, WebSocket, frame
 from tests.conformance.wire import UPGRADE, Polling, Wire, target
 from tests.nodes import Node
 
@@ -22,14 +22,6 @@ def numbers(packets: list[str]) -> list[int]:
     return [int(packet[2 : packet.index("[")]) for packet in packets if packet.startswith("43")]
 
 
-async def probe(wire: Wire, polling: Polling) -> WebSocket:
-    """A websocket whose probe has been answered."""
-    websocket = await wire.upgrade(polling.sid)
-    await websocket.send("2probe")
-    assert await websocket.text() == "3probe"
-    return websocket
-
-
 async def acks(websocket: WebSocket, count: int) -> list[int]:
     """The numbers of the next acks."""
     return numbers([await websocket.text() for _ in range(count)])
@@ -38,7 +30,7 @@ async def acks(websocket: WebSocket, count: int) -> list[int]:
 async def test_an_upgrade(wire: Wire, polling: Polling) -> None:
     """Probe and answer, NOOP to the waiting poll, UPGRADE; then the session is on the websocket and nowhere else."""
     waiting = await wire.waiting_poll(polling)
-    websocket = await probe(wire, polling)
+    websocket = await wire.probe(polling)
     response = await waiting.response()
     assert (response.status, response.text) == (200, "6")
     await websocket.send("5", event(1))
@@ -51,7 +43,7 @@ async def test_an_upgrade(wire: Wire, polling: Polling) -> None:
 async def test_an_upgrade_before_connect(wire: Wire, token: str) -> None:
     """Stock clients probe while CONNECT is under way; OPEN is not said again."""
     polling = await wire.polling()
-    websocket = await probe(wire, polling)
+    websocket = await wire.probe(polling)
     await websocket.send("5")
     await websocket.connect(token)
     assert await websocket.is_served()
@@ -59,7 +51,7 @@ async def test_an_upgrade_before_connect(wire: Wire, token: str) -> None:
 
 async def test_polls_while_probing(wire: Wire, polling: Polling) -> None:
     """Between the probe and the upgrade a GET with nothing to fetch comes back at once, with NOOP."""
-    websocket = await probe(wire, polling)
+    websocket = await wire.probe(polling)
     for _ in range(3):
         assert await asyncio.wait_for(polling.get(), 3) == ["6"]
     await websocket.send("5", event(1))
@@ -131,7 +123,7 @@ async def test_what_waits_goes_first(wire: Wire, polling: Polling, polls: str) -
     await polling.send(*(event(number) for number in range(1, 21)))
     if polls == "before the probe":
         packets += await polling.get()
-    websocket = await probe(wire, polling)
+    websocket = await wire.probe(polling)
     if polls == "after the probe":
         packets += await polling.get()
     await polling.send(*(event(number) for number in range(21, 41)))
@@ -161,7 +153,7 @@ async def test_messages_of_others_during_the_upgrade(
     packets: list[str] = []
     while len(seqs(packets)) < 20:
         packets += await polling.get()
-    websocket = await probe(wire, polling)
+    websocket = await wire.probe(polling)
     while "6" not in packets:
         packets += await polling.get()
     await websocket.send("5")
@@ -180,105 +172,6 @@ def seqs(packets: list[str]) -> list[int]:
 async def test_an_attachment_after_the_upgrade(wire: Wire, polling: Polling) -> None:
     """A packet begun by polling is finished by the websocket: it is one stream."""
     await polling.send('451-1["no:such",{"_placeholder":true,"num":0}]')
-    websocket = await probe(wire, polling)
+    websocket = await wire.probe(polling)
     await websocket.send("5", b"\x01\x02")
     assert (await websocket.ack(1))[0]["error"]["code"] == "UNKNOWN_EVENT"
-
-
-# --- upgrades that fail --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("first", ["2", "2prob", "2probe2", "3probe", "5", "40", event(1), "", b"2probe", "4probe"])
-async def test_a_false_probe(wire: Wire, polling: Polling, first: str | bytes) -> None:
-    """A websocket that does not begin with the probe is closed, and polling goes on."""
-    websocket = await wire.upgrade(polling.sid)
-    await websocket.send(first)
-    packets, _ = await websocket.farewell(seconds=3)
-    assert packets == []
-    assert await polling.is_served()
-
-
-@pytest.mark.parametrize("second", ["2probe", "3", "6", "5x", event(1), "", b"5", "1"])
-async def test_a_false_upgrade(wire: Wire, polling: Polling, second: str | bytes) -> None:
-    """Nothing but UPGRADE follows the probe; anything else closes the websocket, and polling goes on."""
-    websocket = await probe(wire, polling)
-    await websocket.send(second)
-    packets, _ = await websocket.farewell(seconds=3)
-    assert packets == []
-    assert await polling.is_served()
-
-
-@pytest.mark.parametrize("how", ["close", "abort", "half-close", "broken frame"])
-@pytest.mark.parametrize("when", ["before the probe", "after the probe"])
-async def test_a_websocket_that_goes(wire: Wire, polling: Polling, how: str, when: str) -> None:
-    """A client whose websocket fails while upgrading is still served by polling, and may try again."""
-    websocket = await (probe(wire, polling) if when == "after the probe" else wire.upgrade(polling.sid))
-    if how == "abort":
-        websocket.connection.abort()
-    elif how == "half-close":
-        websocket.connection.end_writing()
-    else:
-        websocket.write(close_frame(1000) if how == "close" else frame("5", rsv=4))
-    await wire.delivered()
-    assert await polling.is_served()
-    again = await probe(wire, polling)
-    await again.send("5")
-    assert await again.is_served()
-
-
-async def test_a_refused_upgrade(wire: Wire, polling: Polling) -> None:
-    """A request that is no websocket handshake changes nothing."""
-    bad = {**UPGRADE, "Sec-WebSocket-Key": "short"}
-    assert (await wire.request("GET", target("websocket", polling.sid), bad)).status == 400
-    assert (await wire.request("GET", target("websocket", polling.sid))).status == 400
-    assert await polling.is_served()
-    websocket = await probe(wire, polling)
-    await websocket.send("5")
-    assert await websocket.is_served()
-
-
-async def test_a_second_upgrade_at_once(wire: Wire, polling: Polling) -> None:
-    """While one websocket is probing another gets nowhere, and the first is not disturbed."""
-    first = await probe(wire, polling)
-    connection = await wire.connection()
-    response = await connection.request("GET", target("websocket", polling.sid), UPGRADE)
-    if response.status == 101:
-        second = WebSocket(connection)
-        second.write(frame("2probe") + frame("5") + frame(event(1)))
-        assert (await second.farewell(seconds=3))[0] == []
-    else:
-        assert response.status == 400
-    await first.send("5", event(2))
-    assert await acks(first, 1) == [2]
-
-
-async def test_a_second_upgrade_afterwards(wire: Wire, polling: Polling) -> None:
-    """An upgraded session is not upgraded again: the newcomer is turned away, the session stays where it is."""
-    first = await probe(wire, polling)
-    await first.send("5")
-    assert await first.is_served()
-    connection = await wire.connection()
-    response = await connection.request("GET", target("websocket", polling.sid), UPGRADE)
-    if response.status == 101:
-        assert (await WebSocket(connection).farewell(seconds=3))[0] == []
-    assert await first.is_served()
-
-
-async def test_a_close_packet_while_upgrading(wire: Wire, polling: Polling) -> None:
-    """A client that says goodbye by polling ends the session and the websocket that was to take over."""
-    websocket = await probe(wire, polling)
-    await polling.send("1")
-    await websocket.send("5", event(1))
-    packets, _ = await websocket.farewell(seconds=3)
-    assert packets == []
-    await wire.forgets(polling.sid)
-
-
-async def test_a_malformed_post_while_upgrading(wire: Wire, polling: Polling) -> None:
-    """A broken payload ends the session, whatever is under way."""
-    websocket = await probe(wire, polling)
-    assert (await polling.post("abc")).status == 400
-    await websocket.send("5", event(1))
-    packets, _ = await websocket.farewell(seconds=3)
-    assert not numbers(packets)
-    await wire.forgets(polling.sid)

@@ -84,12 +84,25 @@ class Wire:
             await asyncio.sleep(POLL_SECONDS)
         raise AssertionError("the session is still there")
 
-    async def waiting_poll(self, polling: "Polling") -> Connection:
-        """The connection of a GET that the server has read."""
+    async def begin(
+        self, method: str, where: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Connection:
+        """The connection of a request that the server has read, with as much of its body as is given here."""
         connection = await self.connection()
-        connection.write(connection.request_bytes("GET", polling.target))
+        connection.write(connection.request_bytes(method, where, headers) + body)
         await self.delivered()
         return connection
+
+    async def waiting_poll(self, polling: "Polling") -> Connection:
+        """The connection of a GET that the server has read."""
+        return await self.begin("GET", polling.target)
+
+    async def probe(self, polling: "Polling") -> WebSocket:
+        """A websocket that wants to take over from polling, and whose probe has been answered."""
+        websocket = await self.upgrade(polling.sid)
+        await websocket.send("2probe")
+        assert await websocket.text() == "3probe"
+        return websocket
 
     async def delivered(self) -> None:
         """Wait until the server has read what was written before: it answers a request that came in after it."""
