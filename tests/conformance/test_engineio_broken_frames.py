@@ -58,6 +58,15 @@ async def test_fragmented_control_frames(websocket: WebSocket, opcode: int) -> N
     assert await code_after(websocket, data) == PROTOCOL_ERROR
 
 
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(64), b"\xff" * 64], ids=["HTTP", "zeros", "ones"]
+)
+async def test_garbage(websocket: WebSocket, garbage: bytes) -> None:
+    """What is no frame at all is no better."""
+    websocket.write(garbage)
+    assert await websocket.close_code(seconds=3) == PROTOCOL_ERROR
+
+
 @pytest.mark.parametrize("fin", [True, False])
 async def test_a_continuation_of_nothing(websocket: WebSocket, fin: bool) -> None:
     """A CONTINUATION needs a message that it goes on with (5.4)."""

@@ -61,12 +61,15 @@ async def test_switching_protocols(wire: Wire) -> None:
         "EIO=4&transport=polling&b64=1",
         "EIO=4&transport=polling&token=%F0%9F%98%80&x=%ff&y",
         "&&EIO=4&transport=polling&",
+        "%45IO=%34&transport=p%6flling",
     ],
 )
 async def test_what_else_the_query_says_is_ignored(wire: Wire, query: str) -> None:
-    """Clients add a cache buster and whatever their application likes."""
+    """Clients add a cache buster and whatever their application likes, and may escape what they say."""
     response = await wire.request("GET", f"{PATH}?{query}")
     assert (response.status, response.text[:1]) == (200, "0")
+    query = query.replace("polling", "websocket").replace("p%6flling", "webs%6fcket")
+    assert (await wire.request("GET", f"{PATH}?{query}", UPGRADE)).status == 101
 
 
 @pytest.mark.parametrize(

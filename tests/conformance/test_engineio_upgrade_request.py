@@ -4,7 +4,7 @@ import pytest
 
 from tests.conformance.connection import Connection
 from tests.conformance.websocket import PING, PONG, WebSocket, frame
-from tests.conformance.wire import ACCEPT, KEY, UPGRADE, Wire, target
+from tests.conformance.wire import ACCEPT, KEY, UPGRADE, Polling, Wire, target
 
 EVENT = '421["room:list"]'
 
@@ -128,6 +128,23 @@ async def test_other_versions(wire: Wire, version: str | None) -> None:
         assert response.headers["sec-websocket-version"] == "13"
 
 
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_the_target_in_absolute_form(wire: Wire, transport: str) -> None:
+    """A request may name the server in its target, as it does on the way to a proxy (RFC 9112, section 3.2.2)."""
+    where = f"http://127.0.0.1:{wire.port}{target(transport)}"
+    response = await wire.request("GET", where, UPGRADE if transport == "websocket" else None)
+    assert response.status == (101 if transport == "websocket" else 200)
+
+
+@pytest.mark.parametrize(("origin", "status"), [("http://localhost:1", 101), ("https://evil.example", 403)])
+async def test_origins(wire: Wire, origin: str, status: int) -> None:
+    """A page from elsewhere gets no websocket."""
+    response = await wire.request("GET", target("websocket"), {**UPGRADE, "Origin": origin})
+    assert response.status == status
+    if status == 403:
+        assert response.json == {"code": 4, "message": "Forbidden"}
+
+
 async def test_http_1_0_has_no_upgrade(wire: Wire) -> None:
     """A websocket needs HTTP/1.1; a poll does not."""
     connection = await wire.connection()
@@ -177,16 +194,16 @@ async def test_frames_right_behind_the_request(wire: Wire, token: str) -> None:
     assert await websocket.is_served()
 
 
-async def test_a_large_frame_right_behind_the_request(wire: Wire, token: str) -> None:
-    """More than one read of the network may follow the request."""
+async def test_a_large_frame_right_behind_the_request(wire: Wire, polling: Polling) -> None:
+    """More than the server reads at a time may follow the request."""
     connection = await wire.connection()
-    event = EVENT[:-1] + " " * 600_000 + "]"
-    connection.write(upgrade_request(connection) + frame("40/nowhere") + frame("40/" + "x" * 200))
-    websocket = await opened(connection)
-    assert [(await websocket.text())[:3] for _ in range(2)] == ["44/", "44/"]
-    await websocket.connect(token)
-    await websocket.send(event)
-    assert (await websocket.ack(1))[0]["success"]
+    request = connection.request_bytes("GET", target("websocket", polling.sid), UPGRADE)
+    event = EVENT[:-1] + " " * 900_000 + "]"
+    connection.write(request + frame("2probe") + frame("5") + frame(event) + frame('422["room:list"]'))
+    assert (await connection.response()).status == 101
+    websocket = WebSocket(connection)
+    assert await websocket.text() == "3probe"
+    assert [(await websocket.text())[:4] for _ in range(2)] == ["431[", "432["]
 
 
 async def test_a_broken_frame_right_behind_the_request(wire: Wire) -> None:

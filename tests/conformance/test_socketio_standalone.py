@@ -9,22 +9,10 @@ import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.exceptions import TimeoutError as CallTimeout
 
-from tests.conformance.standalone import Standalone, standalone
+from tests.conformance.standalone import Standalone
 from tests.conformance.stock import STOCK_CLIENTS, StockClient
 
 Join = Callable[..., Awaitable[tuple[StockClient, str]]]
-
-
-@pytest.fixture
-async def alone() -> AsyncIterator[Standalone]:
-    """A server with one handler, `echo`, whose ack is its arguments."""
-    async with standalone() as alone:
-
-        async def echo(sid: str, *args: Any) -> Any:
-            return args
-
-        alone.server.on("echo", echo)
-        yield alone
 
 
 @pytest.fixture
