@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from realtime.limits import Limits
 from realtime.server import Server
 
 
@@ -17,14 +18,15 @@ class Standalone(NamedTuple):
 
 
 @asynccontextmanager
-async def standalone(**options: Any) -> AsyncIterator[Standalone]:
-    """A server on a free port; options replace the defaults of its constructor."""
+async def standalone(*, plain: bool = False, **options: Any) -> AsyncIterator[Standalone]:
+    """A server on a free port, served by itself or, `plain`, by aiohttp alone; options replace the usual ones."""
     server = Server(
         **{
             "ping_interval_ms": 25_000,
             "ping_timeout_ms": 20_000,
-            "max_payload_bytes": 1_000_000,
-            "origin_allowed": lambda origin, request: True,
+            "limits": Limits(),
+            "on_limit": lambda limit: None,
+            "origin_allowed": lambda origin, host: True,
             **options,
         }
     )
@@ -32,7 +34,12 @@ async def standalone(**options: Any) -> AsyncIterator[Standalone]:
     server.attach_to(app)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Standalone(server, runner.addresses[0][1])
+    if plain:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield Standalone(server, runner.addresses[0][1])
+    else:
+        listening = await server.listen(runner, "127.0.0.1", 0, backlog=128)
+        yield Standalone(server, listening.sockets[0].getsockname()[1])
+        listening.close()
     await server.shutdown()
     await runner.cleanup()
