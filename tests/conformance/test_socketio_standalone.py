@@ -223,6 +223,7 @@ async def test_connect_and_disconnect_handlers(alone: Standalone, join: Join) ->
     assert told.empty()
 
 
+@pytest.mark.parametrize("client_kind", ["python"])
 async def test_session_data(alone: Standalone, join: Join) -> None:
     """A session keeps what its handlers put into it, for as long as it lives, and for itself alone."""
     (_, sid), (_, other) = await join(), await join()
