@@ -32,7 +32,7 @@ from handlers.send_rules import SendRules
 from handlers.services import Services
 from handlers.unread import UnreadCounts
 from realtime.cluster import Cluster
-from realtime.server import Server
+from realtime.server import Server, create_server
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
@@ -85,7 +85,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
     cluster = Cluster(redis_url, settings.redis_prefix, uuid.uuid4().hex[:12])
-    server = Server(
+    server = create_server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
         limits=settings.limits(),

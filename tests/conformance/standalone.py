@@ -1,4 +1,4 @@
-"""`realtime.server.Server` used alone: no Parley around it, handlers of the test's own, in the test's process."""
+"""`realtime.create_server` used alone: no Parley around it, handlers of the test's own, in the test's process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from realtime.limits import Limits
-from realtime.server import Server
+from realtime import Server, create_server
 
 
 class Standalone(NamedTuple):
@@ -19,17 +18,8 @@ class Standalone(NamedTuple):
 
 @asynccontextmanager
 async def standalone(*, plain: bool = False, **options: Any) -> AsyncIterator[Standalone]:
-    """A server on a free port, served by itself or, `plain`, by aiohttp alone; options replace the usual ones."""
-    server = Server(
-        **{
-            "ping_interval_ms": 25_000,
-            "ping_timeout_ms": 20_000,
-            "limits": Limits(),
-            "on_limit": lambda limit: None,
-            "origin_allowed": lambda origin, host: True,
-            **options,
-        }
-    )
+    """A server on a free port, served by itself or, `plain`, by aiohttp alone; options are those of `create_server`."""
+    server = create_server(**options)
     app = web.Application()
     server.attach_to(app)
     runner = web.AppRunner(app, access_log=None)
