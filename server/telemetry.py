@@ -81,6 +81,15 @@ class Metrics:
         self.mentions_dropped = Counter(
             "parley_mentions_dropped", "Messages whose mentions made no notifications", registry=self.registry
         )
+        self.emitters_connected = Gauge(
+            "parley_emitters_connected", "Whether foreign emitters are heard", registry=self.registry
+        )
+        self.foreign_events = Counter(
+            "parley_foreign_events",
+            "Commands of foreign emitters by source and outcome",
+            ["source", "outcome"],
+            registry=self.registry,
+        )
         self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
     def answered(self, event: str, outcome: str, seconds: float) -> None:
