@@ -5,6 +5,7 @@ what is said while a node is not listening passes it by: at most once. The forma
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -124,10 +125,10 @@ class Emitters:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def _give_way(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._turn_ends:
+        # Not by the loop's clock: uvloop's stands still during a turn.
+        if time.monotonic() >= self._turn_ends:
             await asyncio.sleep(0)
-            self._turn_ends = loop.time() + TURN_SECONDS
+            self._turn_ends = time.monotonic() + TURN_SECONDS
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -162,8 +163,10 @@ class Emitters:
         if isinstance(command, Emit):
             self._emit(command)
             return
-        full = False
-        for session in list(self._sessions(command.target)):
+        sessions, full = list(self._sessions(command.target)), False
+        if isinstance(command, Disconnect) and sessions:
+            log.info("sessions ended by a foreign emitter", sessions=len(sessions))
+        for session in sessions:
             await self._give_way()
             if isinstance(command, Disconnect):
                 self._close(session.socket, "DISCONNECTED")

@@ -80,7 +80,8 @@ def test_what_the_emitters_send() -> None:
 def test_nobody_is_everybody_only_by_an_empty_list() -> None:
     """A request that does not say for whom it is, is for nobody."""
     assert reason(request, type=4, opts={}) == "malformed"
-    for rooms in (None, 0, [1], {}, [None]):
+    refused: list[object] = [None, 0, [1], {}, [None]]
+    for rooms in refused:
         assert reason(request, type=4, opts={"rooms": rooms}) == "malformed"
     assert reason(python, method="emit", event="e", data=1, room=0) == "malformed"
     many = {"method": "emit", "event": "e", "data": 1, "room": ["a"] * (MAX_NAMES + 1)}
