@@ -61,8 +61,8 @@ class Cluster:
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
         self.on_question: dict[str, Callable[[list[Any]], Any]] = {}
         self._prefix = f"{prefix}:bus:"
-        self._redis = redis_client(url)
-        self._listening = redis_client(url)
+        self._redis = _client(url)
+        self._listening = _client(url)
         self._pubsub: PubSub | None = None
         self._rooms = Subscriptions()
         self._rooms.want(f"node:{node_id}")
@@ -343,8 +343,7 @@ class Cluster:
             del self._answers[number]
 
 
-def redis_client(url: str) -> "Redis":
-    """A client that fails within 2 s and never sends anything twice."""
+def _client(url: str) -> "Redis":
     return Redis.from_url(
         url,
         socket_timeout=SOCKET_SECONDS,

@@ -31,8 +31,8 @@ from handlers.send_rules import SendRules
 from handlers.services import Services
 from handlers.unread import UnreadCounts
 from protocol.events import NotificationSent
-from realtime.cluster import Cluster, redis_client
-from realtime.emitters import Emitters
+from realtime.cluster import Cluster
+from realtime.emitters import Emitters, redis_client
 from realtime.foreign import ForeignReader
 from realtime.server import Server
 from server.catalogue import event_names

@@ -75,12 +75,6 @@ class Metrics:
         self.bus_failures = Gauge(
             "parley_bus_failed_publishes", "Publishes that Redis did not take", registry=self.registry
         )
-        self.moderation = Counter(
-            "parley_moderation", "Messages shown to the hook, by outcome", ["outcome"], registry=self.registry
-        )
-        self.mentions_dropped = Counter(
-            "parley_mentions_dropped", "Messages whose mentions made no notifications", registry=self.registry
-        )
         self.emitters_connected = Gauge(
             "parley_emitters_connected", "Whether foreign emitters are heard", registry=self.registry
         )
@@ -89,6 +83,12 @@ class Metrics:
             "Commands of foreign emitters by source and outcome",
             ["source", "outcome"],
             registry=self.registry,
+        )
+        self.moderation = Counter(
+            "parley_moderation", "Messages shown to the hook, by outcome", ["outcome"], registry=self.registry
+        )
+        self.mentions_dropped = Counter(
+            "parley_mentions_dropped", "Messages whose mentions made no notifications", registry=self.registry
         )
         self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 

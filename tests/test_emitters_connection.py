@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from realtime.cluster import redis_client
-from realtime.emitters import Emitters
+from realtime.emitters import Emitters, redis_client
 from realtime.foreign import ForeignReader
 from realtime.manager import Manager
 from server.embedded import EmbeddedServers
