@@ -16,7 +16,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgpack
 import orjson
 
-from realtime.packets import BINARY_EVENT, EVENT, MAX_DEPTH, RESERVED_EVENTS, encode_event
+from realtime.limits import Limits
+from realtime.packets import BINARY_EVENT, EVENT, RESERVED_EVENTS, encode_event
 
 PYTHON_CHANNEL: Final = "socketio"
 BROADCAST_CHANNEL: Final = "socket.io#/#"
@@ -94,15 +95,14 @@ Command = Emit | Join | Leave | Disconnect
 class ForeignReader:
     """Reads both formats by the same rules.
 
-    An event has one JSON argument (null when the emitter gave none), at most `max_payload_bytes` as a packet, and a
-    name that is neither reserved nor among `refused_events`. Rooms that `is_protected` are not joined or left.
+    An event has one JSON argument (null when the emitter gave none), is as a packet within the limits that clients
+    have, and its name is neither reserved nor among `refused_events`. Rooms that `is_protected` are not joined or left.
     """
 
-    def __init__(
-        self, max_payload_bytes: int, refused_events: Collection[str], is_protected: Callable[[str], bool]
-    ) -> None:
-        self._max_payload = max_payload_bytes
-        self._max_bytes = JSON_EXPANSION * max_payload_bytes + ENVELOPE_BYTES
+    def __init__(self, limits: Limits, refused_events: Collection[str], is_protected: Callable[[str], bool]) -> None:
+        self._max_payload = limits.payload_bytes
+        self._max_bytes = JSON_EXPANSION * limits.payload_bytes + ENVELOPE_BYTES
+        self._max_depth = limits.json_depth
         self._refused = RESERVED_EVENTS.union(refused_events)
         self.is_protected = is_protected
 
@@ -175,7 +175,7 @@ class ForeignReader:
         if len(arguments) > 1:
             raise Dropped("argument")
         argument = arguments[0] if arguments else None
-        if _is_too_deep(argument):
+        if _depth(argument, self._max_depth) > self._max_depth:
             raise Dropped("argument")
         try:
             encoded = orjson.dumps(argument, default=_wire_time, option=orjson.OPT_PASSTHROUGH_DATETIME)
@@ -246,9 +246,14 @@ def _children(container: Any) -> Iterable[Any]:
     return container.values() if type(container) is dict else container
 
 
-def _is_too_deep(argument: Any) -> bool:
-    """Whether an event with this argument is: around it lies the array that begins with the event's name."""
-    return any(depth > MAX_DEPTH for depth, _ in enumerate(_containers(argument), start=2))
+def _depth(argument: Any, enough: int) -> int:
+    """How deep an event is nested by its argument, not counted much further than `enough`."""
+    depth = 1  # the array that begins with the event's name
+    for _ in _containers(argument):
+        depth += 1
+        if depth > enough:
+            break
+    return depth
 
 
 def _is_finite(value: Any) -> bool:

@@ -167,7 +167,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     emitters = Emitters(
         redis_client(redis_url),
         server.manager,
-        ForeignReader(settings.max_payload_bytes, event_names() - {NotificationSent.wire_name}, fanout.keeps),
+        ForeignReader(settings.limits(), event_names() - {NotificationSent.wire_name}, fanout.keeps),
         partial(server.close_socket, reconnect=False),
         lambda source, outcome: metrics.foreign_events.labels(source, outcome).inc(),
     )

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from realtime.emitters import Emitters, redis_client
 from realtime.foreign import ForeignReader
+from realtime.limits import Limits
 from realtime.manager import Manager
 from server.embedded import EmbeddedServers
 from tests.proxy import Proxy
@@ -21,8 +22,8 @@ class Ear:
         self.outcomes: list[tuple[str, str]] = []
         self.emitters = Emitters(
             redis_client(url),
-            Manager(),
-            ForeignReader(1_000_000, (), lambda room: False),
+            Manager(10, lambda limit: None),
+            ForeignReader(Limits(), (), lambda room: False),
             lambda socket, code: None,
             lambda source, outcome: self.outcomes.append((source, outcome)),
         )

@@ -27,12 +27,15 @@ from realtime.foreign import (
     Leave,
     Target,
 )
+from realtime.limits import Limits
 
 MAX_PAYLOAD = 10_000
 EVERYBODY = Target(None)
-reader = ForeignReader(MAX_PAYLOAD, {"message:received"}, lambda room: room.startswith(("user:", "room:")))
+reader = ForeignReader(
+    Limits(payload_bytes=MAX_PAYLOAD), {"message:received"}, lambda room: room.startswith(("user:", "room:"))
+)
 
-large_reader = ForeignReader(1_000_000, (), lambda room: False)
+large_reader = ForeignReader(Limits(), (), lambda room: False)
 
 
 def python(**fields: Any) -> Command:
@@ -207,7 +210,7 @@ def check(channel: str, body: bytes) -> None:
     except Dropped:
         return
     if isinstance(command, Emit):
-        incoming = packets.decode(command.payload[1:])
+        incoming = packets.decode(command.payload[1:], Limits())
         assert len(command.payload) <= MAX_PAYLOAD
         assert len(incoming.data) == 2
         assert incoming.data[0] != "message:received"
