@@ -23,12 +23,12 @@ from realtime.foreign import (
     REQUEST_CHANNEL,
     Command,
     Disconnect,
-    Dropped,
     Emit,
     ForeignReader,
     Join,
     Target,
 )
+from realtime.foreign_values import Dropped
 from realtime.frames import Packet
 from realtime.manager import Manager, Session
 from realtime.socket import Socket

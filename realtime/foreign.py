@@ -7,15 +7,10 @@
 Sources: python-socketio 5.18 (pub/sub managers), the Redis adapter's protocol of Socket.IO 4.
 """
 
-import math
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple
 
-import msgpack
-import orjson
-
+from realtime.foreign_values import Dropped, read_json, read_msgpack, write_json
 from realtime.limits import Limits
 from realtime.packets import BINARY_EVENT, EVENT, RESERVED_EVENTS, encode_event
 
@@ -27,32 +22,13 @@ PYTHON: Final = "python-socketio"
 OFFICIAL: Final = "redis-emitter"
 
 MAX_NAMES: Final = 10_000
-"""Rooms that one command may name, and entries of one array or object in msgpack."""
-MAX_CLAIM: Final = 16
-"""Array entries that msgpack may announce for each of its bytes: the decoder makes room for all of them beforehand, at
-each level of nesting, so that a few bytes could keep it busy for long. True ones take a byte or more; the rest is for
-numbers that look like announcements."""
+"""Rooms that one command may name."""
 MAX_NAME_CHARACTERS: Final = 256
 JSON_EXPANSION: Final = 3
 """JSON in ASCII, as Python writes it by default, takes up to three times the bytes of UTF-8."""
 ENVELOPE_BYTES: Final = 4_096
 """What an event may be wrapped in; names of rooms count as well."""
-_ANNOUNCED: Final = re.compile(rb"\xdc(?=([\x01-\x27].))|\xdd(?=\x00\x00([\x01-\x27].))", re.DOTALL)
-"""The heads of arrays of 256 entries and more, as far as MAX_NAMES lets them pass (MessagePack: array 16, array 32)."""
-_NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]")
-"""How NaN and infinity begin (MessagePack: float 64, float 32), and little else does."""
-_CONTAINERS: Final = frozenset({list, dict})
 _REQUEST_JOIN, _REQUEST_LEAVE, _REQUEST_DISCONNECT = 2, 3, 4
-
-Reason = Literal["malformed", "pickled", "too_large", "namespace", "event", "argument", "room", "unsupported"]
-
-
-class Dropped(Exception):
-    """The bytes are no command that a foreign emitter may give; `reason` is one of a few words."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason: Reason = reason
 
 
 class Target(NamedTuple):
@@ -111,10 +87,10 @@ class ForeignReader:
         if len(body) > self._max_bytes:
             raise Dropped("too_large")
         if channel == PYTHON_CHANNEL:
-            return self._python(_from_json(body))
+            return self._python(read_json(body))
         if channel == REQUEST_CHANNEL:
-            return self._request(_from_json(body))
-        return self._broadcast(_from_msgpack(body))
+            return self._request(read_json(body))
+        return self._broadcast(read_msgpack(body))
 
     # --- the two formats ------------------------------------------------------------------------------------------
 
@@ -174,14 +150,9 @@ class ForeignReader:
             raise Dropped("event")
         if len(arguments) > 1:
             raise Dropped("argument")
-        argument = arguments[0] if arguments else None
-        if _depth(argument, self._max_depth) > self._max_depth:
-            raise Dropped("argument")
-        try:
-            encoded = orjson.dumps(argument, default=_wire_time, option=orjson.OPT_PASSTHROUGH_DATETIME)
-            payload = encode_event(event, encoded)
-        except TypeError as error:
-            raise Dropped("argument") from error
+        # One level of nesting is the array that begins with the event's name.
+        argument = write_json(arguments[0] if arguments else None, self._max_depth - 1)
+        payload = encode_event(event, argument)
         if len(payload) > self._max_payload:
             raise Dropped("too_large")
         return Emit(target, payload)
@@ -208,66 +179,3 @@ def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or len(names) > MAX_NAMES or not all(isinstance(name, str) for name in names):
         raise Dropped("malformed")
     return tuple(dict.fromkeys(names))
-
-
-def _from_json(body: bytes) -> Any:
-    """orjson refuses NaN, infinite numbers, lone surrogates and what is nested too deep for it."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # 0x80 begins every pickle of protocol 2 and later: a python-socketio before 5.14.
-        raise Dropped("pickled" if body[:1] == b"\x80" else "malformed") from error
-
-
-def _from_msgpack(body: bytes) -> Any:
-    claimed = 0
-    for head in _ANNOUNCED.finditer(body):
-        claimed += int.from_bytes(head[1] or head[2], "big")
-        if claimed > MAX_CLAIM * len(body):
-            raise Dropped("malformed")
-    try:
-        value = msgpack.unpackb(body, max_array_len=MAX_NAMES, max_map_len=MAX_NAMES, timestamp=3)
-    except Exception as error:
-        raise Dropped("malformed") from error
-    if _NOT_FINITE.search(body) and not _is_finite(value):
-        raise Dropped("argument")
-    return value
-
-
-def _containers(value: Any) -> Iterator[list[Any]]:
-    """The arrays and objects in a value, level by level, so that nothing recurses."""
-    level = [value] if type(value) in _CONTAINERS else []
-    while level:
-        yield level
-        level = [child for container in level for child in _children(container) if type(child) in _CONTAINERS]
-
-
-def _children(container: Any) -> Iterable[Any]:
-    return container.values() if type(container) is dict else container
-
-
-def _depth(argument: Any, enough: int) -> int:
-    """How deep an event is nested by its argument, not counted much further than `enough`."""
-    depth = 1  # the array that begins with the event's name
-    for _ in _containers(argument):
-        depth += 1
-        if depth > enough:
-            break
-    return depth
-
-
-def _is_finite(value: Any) -> bool:
-    return all(
-        math.isfinite(child)
-        for level in _containers([value])
-        for container in level
-        for child in _children(container)
-        if type(child) is float
-    )
-
-
-def _wire_time(value: Any) -> str:
-    """A JavaScript Date as JSON has it. Raises: TypeError for anything else that JSON has not."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    raise TypeError("not JSON")

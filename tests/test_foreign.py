@@ -20,13 +20,13 @@ from realtime.foreign import (
     REQUEST_CHANNEL,
     Command,
     Disconnect,
-    Dropped,
     Emit,
     ForeignReader,
     Join,
     Leave,
     Target,
 )
+from realtime.foreign_values import Dropped
 from realtime.limits import Limits
 
 MAX_PAYLOAD = 10_000
