@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from realtime.foreign import (
     BROADCAST_CHANNEL,
@@ -95,7 +95,7 @@ class Emitters:
         while True:
             try:
                 await self._listen_once()
-            except (RedisError, OSError) as error:
+            except (RedisError, RedisClusterException, OSError) as error:
                 if self._may_log("redis", type(error).__name__):
                     log.warning("foreign emitters not heard", reason=type(error).__name__)
             except Exception:
@@ -106,6 +106,8 @@ class Emitters:
     async def _listen_once(self) -> None:
         """One connection's life."""
         loop = asyncio.get_running_loop()
+        # A cluster's client finds its servers by this, anew after it was closed.
+        await self._redis.initialize()
         pubsub = self._redis.pubsub()
         try:
             await pubsub.subscribe(PYTHON_CHANNEL, REQUEST_CHANNEL)
@@ -126,6 +128,7 @@ class Emitters:
                 await self._give_way()
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await self._redis.aclose()
 
     async def _give_way(self) -> None:
         # Not by the loop's clock: uvloop's stands still during a turn.
