@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.__main__ import main, parser, plan_of
+from loadtests.__main__ import main
 from loadtests.bench import Row, render
 from loadtests.chat import Outcome, Plan, deal, user_ids
 from loadtests.latency import Histogram
 from loadtests.ledger import Ack, Breach, Inbox, Ledger, Stored, Verdict, judge
+from loadtests.options import parser, plan_of
 from loadtests.report import figures, table
 from loadtests.seqset import SeqSet
 from loadtests.tokens import NoTokens, find_secret, read_tokens, sign_tokens
@@ -296,8 +297,8 @@ def test_options_become_a_plan() -> None:
     "arguments",
     [
         [],
-        ["chat"],
         ["fly"],
+        ["idle", "--senders", "1"],
         [*CHAT, "--seconds", "-1"],
         [*CHAT, "--seconds", "nan"],
         [*CHAT, "--connections", "0"],
