@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from loadtests.websocket import HandshakeRefused, WebSocket
+from loadtests.websocket_client import HandshakeRefused, WebSocket
 
 CONNECT_SECONDS = 30.0
 """From the first byte to `session:ready`: a server that takes thousands of handshakes at once may be this slow."""

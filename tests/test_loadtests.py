@@ -21,7 +21,7 @@ from loadtests.options import parser, plan_of
 from loadtests.report import figures, table
 from loadtests.seqset import SeqSet
 from loadtests.tokens import NoTokens, find_secret, read_tokens, sign_tokens
-from loadtests.websocket import WebSocket
+from loadtests.websocket_client import WebSocket
 
 ROOT = Path(__file__).resolve().parent.parent
 UNHURRIED = settings(deadline=None)
