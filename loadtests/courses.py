@@ -65,6 +65,7 @@ async def stall(stage: Stage) -> None:
     stage.watch.lap()
     stalled = sum(await stage.ask("stall"))
     await stage.pause(stage.plan.seconds)
+    await stage.ask("flush")
     lap, phases = stage.watch.lap(), stage.outcome.phases
     quiet, slow = phases[Phase.SENDING], phases[Phase.SLOW]
     stage.find("stalled", "stalled", stalled, "clients that read nothing; the figures below are the others'")
@@ -72,7 +73,8 @@ async def stall(stage: Stage) -> None:
     _compare(stage, "ack", quiet, slow)
     if before is not None:
         stage.find("memoryBefore", "MiB before", before.memory_bytes / MIB, "the server's resident memory")
-        stage.find("memoryPeak", "MiB peak", lap.memory_peak_bytes / MIB, "while they read nothing")
+        peak = max(lap.memory_peak_bytes, before.memory_bytes)
+        stage.find("memoryPeak", "MiB peak", peak / MIB, "while they read nothing")
 
 
 def _compare(stage: Stage, kind: str, quiet: Tally, slow: Tally) -> None:

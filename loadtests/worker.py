@@ -88,7 +88,8 @@ def work(pipe: Pipe, share: Share) -> None:
 class Crew:
     """The members of one share. Orders: connect, send, drain, settle, end; drain may come while still connecting.
 
-    Between send and drain also drop (body: the seconds within which all come back), stall, and leave.
+    Between send and drain also drop (body: the seconds within which all come back), stall, leave, and flush, after
+    which the parent knows all that was counted so far.
     """
 
     def __init__(self, pipe: Pipe, share: Share) -> None:
@@ -126,6 +127,9 @@ class Crew:
             self._send()
         elif order.name == "drop":
             self._own(self._drop(order.body))
+        elif order.name == "flush":
+            self._flush()
+            self._answer("flush", None)
         elif order.name == "stall":
             self._enter(Phase.SLOW)
             self._answer("stall", sum(member.stall() for member in self._members if member.slow))
