@@ -8,6 +8,7 @@ one's, so all of Locust's processes belong on one machine.
 """
 
 import logging
+import os
 import secrets
 import time
 from threading import Event
@@ -29,7 +30,7 @@ CALL_SECONDS = 15
 PREFIX = "locust-"
 """Of the clientIds that say when their message was sent."""
 RUN = secrets.token_hex(4)
-"""Part of this process' user ids: no two processes share users."""
+"""Part of the user ids, beside the process' own id, which tells apart those that Locust forks: none share users."""
 
 
 class Refused(Exception):
@@ -57,6 +58,7 @@ def make_rooms(environment: Any, **_: Any) -> None:
 
 def open_rooms(host: str, options: Any) -> None:
     """Fill `Talker.room_ids`. Raises as `connect` and `call` do, and NoTokens."""
+    Talker.room_ids.clear()
     client = connect(host, sign_tokens([OWNER], find_secret(options.jwt_secret))[0])
     try:
         for number in range(options.rooms):
@@ -101,7 +103,7 @@ class Talker(User):
         """Connect and join; a user who cannot is gone, and counted as a failure."""
         options = self.environment.parsed_options
         Talker.count += 1
-        name = f"locust-{RUN}-{Talker.count}"
+        name = f"locust-{RUN}-{os.getpid()}-{Talker.count}"
         self.text = "m" * options.payload
         self.room_id = self.room_ids[Talker.count % len(self.room_ids)]
         self.client: socketio.Client | None = None
