@@ -205,6 +205,8 @@ class Connection:
             self._heard_at = asyncio.get_running_loop().time()
             self._send(b"3" + data[1:])
         elif kind == b"0":
+            # From here on the server counts, too, however long it took to answer.
+            self._heard_at = asyncio.get_running_loop().time()
             offer = orjson.loads(data[1:])
             self._silence_seconds = (offer["pingInterval"] + offer["pingTimeout"]) / 1000
             self._send(b"40" + orjson.dumps(self._credentials()))
