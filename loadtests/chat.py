@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from loadtests.courses import write
 from loadtests.ledger import Ledger, Verdict, judge
 from loadtests.member import Seat
+from loadtests.orders import Drained, Phase, Share
 from loadtests.owner import make_rooms, read_histories
 from loadtests.pool import Pool, Progress
 from loadtests.report import Live
@@ -16,7 +17,7 @@ from loadtests.stage import Course, Finding, Stage, Stopped, interruptible
 from loadtests.tally import Tally
 from loadtests.timeline import Timeline
 from loadtests.watch import Gauges, Watch
-from loadtests.worker import Drained, Phase, Share, work
+from loadtests.worker import work
 
 
 @dataclass(frozen=True, slots=True)

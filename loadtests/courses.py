@@ -3,15 +3,17 @@
 import time
 from collections import Counter
 
-from loadtests.client import CallFailed
+from loadtests.failures import CallFailed
 from loadtests.ledger import Breach
+from loadtests.orders import Phase
 from loadtests.stage import Stage
 from loadtests.tally import Tally
-from loadtests.worker import Phase
 
 SHED_CODES = ("SERVER_BUSY", "SERVER_DRAINING")
 """How a server refuses a handshake that it will take later; the client is told when."""
 SETTLE_SECONDS = 60.0
+CATCH_UP_SECONDS = 3.0
+"""What clients that read again may take to be cut, come back and fetch what they missed, before it counts as quiet."""
 POLL_SECONDS = 0.05
 MIB = 2**20
 
@@ -59,14 +61,21 @@ async def storm(stage: Stage) -> None:
 
 
 async def stall(stage: Stage) -> None:
-    """The senders write, first with all users reading, then with some that have stopped to."""
-    await stage.pause(stage.plan.seconds)
+    """The senders write while all users read, then while some have stopped to, then while all read again.
+
+    Half of the quiet time is before and half after, so that a machine that gets busier does not look like slow clients.
+    """
+    await stage.pause(stage.plan.seconds / 2)
     before = await stage.watch.read()
     stage.watch.lap()
     stalled = sum(await stage.ask("stall"))
     await stage.pause(stage.plan.seconds)
-    await stage.ask("flush")
     lap, phases = stage.watch.lap(), stage.outcome.phases
+    await stage.ask("resume")
+    await stage.pause(CATCH_UP_SECONDS)
+    await stage.ask("calm")
+    await stage.pause(stage.plan.seconds / 2)
+    await stage.ask("flush")
     quiet, slow = phases[Phase.SENDING], phases[Phase.SLOW]
     stage.find("stalled", "stalled", stalled, "clients that read nothing; the figures below are the others'")
     _compare(stage, "delivery", quiet, slow)

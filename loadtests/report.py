@@ -105,7 +105,8 @@ def _server(outcome: "Outcome") -> dict[str, float]:
     if None in outcome.gauges or len(outcome.gauges) < 3:
         return {}
     start, before, after = (gauges for gauges in outcome.gauges if gauges is not None)
-    delivered = sum(tally.delivered for phase, tally in outcome.phases.items() if phase in ("sending", "storm", "slow"))
+    outside = ("connecting", "waiting", "draining")
+    delivered = sum(tally.delivered for phase, tally in outcome.phases.items() if phase not in outside)
     cpu_seconds = after.cpu_seconds - before.cpu_seconds
     per_delivery = {"cpuMicrosPerDelivery": round(cpu_seconds / delivered * 1e6, 2)} if delivered else {}
     memory = {"memoryStartBytes": start.memory_bytes, "memoryEndBytes": after.memory_bytes}

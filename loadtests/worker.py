@@ -7,15 +7,14 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from enum import StrEnum
 from multiprocessing.connection import Connection as Pipe
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvloop
 
 from loadtests.ledger import Inbox, Ledger
 from loadtests.member import Member, Seat
+from loadtests.orders import Comeback, Drained, Phase, Share
 from loadtests.pool import Answer, Failure, Order, Progress
 from loadtests.sender import Sender, now_us
 from loadtests.tally import Tally
@@ -34,44 +33,6 @@ POLL_SECONDS = 0.05
 SWEEP_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one worker has to do; `rate` in messages/s over its senders, 0 for as fast as acks come."""
-
-    seats: list[Seat]
-    ramp: int
-    window: int
-    rate: float
-    text: str
-
-
-class Phase(StrEnum):
-    """Where a worker stands; every progress report names the phase that it counts for."""
-
-    CONNECTING = "connecting"
-    WAITING = "waiting"
-    SENDING = "sending"
-    STORM = "storm"
-    SLOW = "slow"
-    LEAVING = "leaving"
-    DRAINING = "draining"
-
-
-class Drained(NamedTuple):
-    """The answer to `drain`: seconds spent in each phase so far, and the highest acknowledged seq of each room."""
-
-    seconds: dict[str, float]
-    last_seqs: dict[str, int]
-
-
-class Comeback(NamedTuple):
-    """The answer to `drop`: how many were dropped, how many of them are served again, seconds until the last was."""
-
-    dropped: int
-    served: int
-    seconds: float
-
-
 def work(pipe: Pipe, share: Share) -> None:
     """The worker process: from the first order to the last. Its failures go to the parent as text."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -88,8 +49,8 @@ def work(pipe: Pipe, share: Share) -> None:
 class Crew:
     """The members of one share. Orders: connect, send, drain, settle, end; drain may come while still connecting.
 
-    Between send and drain also drop (body: the seconds within which all come back), stall, leave, and flush, after
-    which the parent knows all that was counted so far.
+    Between send and drain also drop (body: the seconds within which all come back), stall, resume, calm (the senders'
+    quiet phase goes on), leave, and flush, after which the parent knows all that was counted so far.
     """
 
     def __init__(self, pipe: Pipe, share: Share) -> None:
@@ -121,31 +82,41 @@ class Crew:
         return task
 
     async def _follow(self, order: Order) -> None:
-        if order.name == "connect":
-            self._connecting = self._own(self._connect())
-        elif order.name == "send":
-            self._send()
-        elif order.name == "drop":
-            self._own(self._drop(order.body))
-        elif order.name == "flush":
-            self._flush()
-            self._answer("flush", None)
-        elif order.name == "stall":
-            self._enter(Phase.SLOW)
-            self._answer("stall", sum(member.stall() for member in self._members if member.slow))
-        elif order.name == "leave":
-            self._leave()
-        elif order.name == "drain":
-            self._connecting.cancel()
-            await self._drain()
-        elif order.name == "settle":
-            await self._settle(order.body)
+        match order.name:
+            case "connect":
+                self._connecting = self._own(self._connect())
+            case "send":
+                self._send()
+            case "drop":
+                self._own(self._drop(order.body))
+            case "stall":
+                self._enter(Phase.SLOW)
+                self._answer(order.name, sum(member.stall() for member in self._members if member.slow))
+            case "resume":
+                self._enter(Phase.RESUMED)
+                self._resume()
+                self._answer(order.name)
+            case "calm":
+                self._enter(Phase.SENDING)
+                self._answer(order.name)
+            case "leave":
+                self._leave()
+                self._answer(order.name)
+            case "flush":
+                self._flush()
+                self._answer(order.name)
+            case "drain":
+                self._connecting.cancel()
+                await self._drain()
+            case "settle":
+                await self._settle(order.body)
 
     def _enter(self, phase: Phase) -> float:
         """Begin a phase; returns the seconds that the one before took."""
         self._flush()
         now = time.monotonic()
-        self._seconds[self._phase] = seconds = now - self._phase_began
+        seconds = now - self._phase_began
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + seconds
         self._phase, self._phase_began = phase, now
         return seconds
 
@@ -194,21 +165,23 @@ class Crew:
         self._flush()
         self._answer("drop", Comeback(len(dropped), served, time.monotonic() - self._phase_began))
 
+    def _resume(self) -> None:
+        for member in self._members:
+            member.resume()
+
     def _leave(self) -> None:
         """Everybody loses the connection at once for good; nothing more is asked of them."""
         self._enter(Phase.LEAVING)
         for member in self._members:
             member.leave()
         self._ledger.inboxes.clear()
-        self._answer("leave", None)
 
     async def _drain(self) -> None:
         """Make no new messages and wait for the acks of those under way."""
         self._enter(Phase.DRAINING)
         for sender in self._senders:
             sender.stop()
-        for member in self._members:
-            member.resume()
+        self._resume()
         await self._poll(lambda: not any(sender.unacknowledged for sender in self._senders), DRAIN_SECONDS)
         self._ledger.unacknowledged = sum(len(sender.unacknowledged) for sender in self._senders)
         self._flush()
@@ -247,5 +220,5 @@ class Crew:
     def _flush(self) -> None:
         self._pipe.send(Progress(self._phase, self._tally.take(), time.monotonic() - PROGRESS_SECONDS / 2))
 
-    def _answer(self, order: str, body: object) -> None:
+    def _answer(self, order: str, body: object = None) -> None:
         self._pipe.send(Answer(order, body))

@@ -8,7 +8,8 @@ from typing import Any
 
 from pymongo import AsyncMongoClient
 
-from loadtests.client import CallFailed, Connection
+from loadtests.client import Connection
+from loadtests.failures import CallFailed
 from tests.nodes import Node
 
 WINDOW = 8

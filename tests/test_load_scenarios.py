@@ -18,8 +18,9 @@ import pytest
 from aiohttp import web
 
 from loadtests.chat import Plan
-from loadtests.client import CallFailed, Connection, Session
+from loadtests.client import Connection, Session
 from loadtests.cluster import compare_nodes
+from loadtests.failures import CallFailed
 from loadtests.report import figures
 from loadtests.scenarios import SCENARIOS, run_scenario
 from server.embedded import EmbeddedServers
