@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import uvloop
 
 from loadtests.chat import Plan
-from loadtests.failures import CallFailed
+from loadtests.client import CallFailed
 from loadtests.node import NodeFailed
 from loadtests.options import parser, plan_of
 from loadtests.plot import NoPlot, check_plot, write_plot

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import uvloop
 
 from loadtests.chat import Outcome, Plan, new_run, run_chat, user_ids
+from loadtests.client import CallFailed
 from loadtests.commit import ROOMS, SENDERS, Commits, measure_commits
-from loadtests.failures import CallFailed
 from loadtests.latency import Histogram
 from loadtests.machine import describe_machine
 from loadtests.node import NodeFailed, running_node

@@ -5,12 +5,11 @@ Source: Socket.IO protocol 5 over Engine.IO protocol 4; the events are those of 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from loadtests.failures import CallFailed
+from loadtests.recovery import Session, credentials
 from loadtests.websocket_client import HandshakeRefused, WebSocket
 
 CONNECT_SECONDS = 30.0
@@ -24,13 +23,45 @@ _PATH = "/socket.io/?EIO=4&transport=websocket"
 Reply = dict[str, Any]
 
 
-@dataclass(slots=True)
-class Session:
-    """What connection state recovery goes by: the ids of a session, and the offset of the last event that had one."""
+class CallFailed(Exception):
+    """No success: refused by the server, or no connection, or no answer.
 
-    sid: str
-    pid: str
-    offset: str | None = None
+    `code` is the contract's, SERVER_BUSY and SERVER_DRAINING of a refused handshake among them, or one of ours:
+    CONNECTION_LOST, NO_ANSWER, UNREACHABLE, HTTP_<status>, PROTOCOL.
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = True, retry_after: float = 0.0) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+    @classmethod
+    def from_wire(cls, error: object) -> "CallFailed":
+        """Of the `error` object of an ack, or the `data` of a connect_error."""
+        fields = error if isinstance(error, dict) else {}
+        return cls(
+            str(fields.get("code", "PROTOCOL")),
+            str(fields.get("message", "no reason given")),
+            retryable=fields.get("retryable") is True,
+            retry_after=float(fields.get("retryAfterMs") or 0) / 1000,
+        )
+
+    @classmethod
+    def from_refusal(cls, refusal: HandshakeRefused) -> "CallFailed":
+        """Of an HTTP answer; its body's `retryAfterMs` is more exact than the whole seconds of `Retry-After`."""
+        try:
+            fields = orjson.loads(refusal.body)
+        except orjson.JSONDecodeError:
+            fields = None
+        fields = fields if isinstance(fields, dict) else {}
+        wait = fields.get("retryAfterMs")
+        return cls(
+            str(fields.get("code") or f"HTTP_{refusal.status}"),
+            str(refusal),
+            retryable=refusal.status in (429, 500, 502, 503, 504),
+            retry_after=wait / 1000 if isinstance(wait, int | float) else refusal.retry_after,
+        )
 
 
 class Listener(Protocol):
@@ -169,7 +200,7 @@ class Connection:
             self._heard_at = asyncio.get_running_loop().time()
             offer = orjson.loads(data[1:])
             self._silence_seconds = (offer["pingInterval"] + offer["pingTimeout"]) / 1000
-            self._send(b"40" + orjson.dumps(self._credentials()))
+            self._send(b"40" + orjson.dumps(credentials(self._token, self._resume)))
         elif data[:2] == b"40":
             self._on_connected(orjson.loads(data[2:]))
         elif kind == b"1" or data[:2] == b"41":
@@ -186,24 +217,12 @@ class Connection:
             comes_back = reason.get("reconnect") is True
             self._ending = CallFailed(str(reason.get("code")), "session:closed", retryable=comes_back, retry_after=wait)
 
-    def _credentials(self) -> dict[str, str]:
-        """The payload of CONNECT, as the stock client makes it."""
-        resume = self._resume
-        if resume is None:
-            return {"token": self._token}
-        offset = {} if resume.offset is None else {"offset": resume.offset}
-        return {"token": self._token, "pid": resume.pid, **offset}
-
     def _on_connected(self, ids: dict[str, Any]) -> None:
-        """The server took us in: with the old ids the session goes on, and so does its offset."""
-        old, pid = self._resume, ids.get("pid")
-        if isinstance(pid, str):
-            self.recovered = old is not None and (old.sid, old.pid) == (ids["sid"], pid)
-            self.session = Session(ids["sid"], pid, old.offset if old is not None and self.recovered else None)
+        self.session, self.recovered = Session.begin(ids, self._resume)
 
     def _note_offset(self, arguments: list[Any]) -> None:
-        if self.session is not None and len(arguments) > 1 and isinstance(arguments[-1], str):
-            self.session.offset = arguments[-1]
+        if self.session is not None:
+            self.session.note(arguments)
 
     def _send(self, packet: bytes) -> None:
         if self._socket is not None:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from loadtests.failures import CallFailed
+from loadtests.client import CallFailed
 from loadtests.ledger import Breach
 from loadtests.orders import Phase
 from loadtests.stage import Stage

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from loadtests.client import Connection, Session
-from loadtests.failures import CallFailed
+from loadtests.client import CallFailed, Connection
 from loadtests.ledger import Inbox
+from loadtests.recovery import Session
 from loadtests.sender import Sender, due_us, now_us
 from loadtests.tally import Tally
 

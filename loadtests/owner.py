@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadtests.client import Connection, Reply
-from loadtests.failures import CallFailed
+from loadtests.client import CallFailed, Connection, Reply
 from loadtests.ledger import Stored
 
 CALLS_AT_ONCE = 32

@@ -25,7 +25,7 @@ class Progress(NamedTuple):
 
     phase: str
     body: Any
-    at: float
+    at: float = 0.0
 
 
 class Answer(NamedTuple):

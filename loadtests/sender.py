@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections import deque
 
-from loadtests.client import Connection, Reply
-from loadtests.failures import CallFailed
+from loadtests.client import CallFailed, Connection, Reply
 from loadtests.ledger import Ack, Inbox, Ledger
 from loadtests.tally import Tally
 

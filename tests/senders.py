@@ -8,8 +8,7 @@ from typing import Any
 
 from pymongo import AsyncMongoClient
 
-from loadtests.client import Connection
-from loadtests.failures import CallFailed
+from loadtests.client import CallFailed, Connection
 from tests.nodes import Node
 
 WINDOW = 8

@@ -18,9 +18,9 @@ import pytest
 from aiohttp import web
 
 from loadtests.chat import Plan
-from loadtests.client import Connection, Session
+from loadtests.client import CallFailed, Connection
 from loadtests.cluster import compare_nodes
-from loadtests.failures import CallFailed
+from loadtests.recovery import Session
 from loadtests.report import figures
 from loadtests.scenarios import SCENARIOS, run_scenario
 from server.embedded import EmbeddedServers
@@ -96,16 +96,13 @@ async def test_disconnects_are_settled(server: Node) -> None:
 
 
 async def test_a_storm_passes_and_nothing_is_lost(server: Node, tmp_path: Path) -> None:
-    """All drop, all come back, each once; what was written meanwhile reaches everybody; a PNG shows it."""
-    _need("matplotlib")
-    picture = tmp_path / "storm.png"
-    options = ["--senders", "4", "--rate", "20", "--seconds", "1", "--spread", "0.3", "--plot", str(picture)]
+    """All drop, all come back, each once; what was written meanwhile reaches everybody."""
+    options = ["--senders", "4", "--rate", "20", "--seconds", "1", "--spread", "0.3"]
     run = await _run(tmp_path, server.url, "storm", *SMALL, *options)
     assert run.status == 0, run.text
     assert run.figures["dropped"] == run.figures["served"] == run.figures["reconnects"] == 24
     assert run.figures["stormErrors"] == run.figures["shed"] == 0
     assert run.figures["acked"] == run.figures["sent"] > 0
-    assert picture.read_bytes().startswith(PNG)
 
 
 async def test_cluster_compares_one_node_with_two(stores: EmbeddedServers, tmp_path: Path) -> None:
@@ -134,6 +131,15 @@ def _need(package: str) -> None:
     """Skip, with one line of reason, where the packages of load tests are not installed."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is missing: `make load` installs it")
+
+
+async def test_a_plot_is_a_picture(server: Node, tmp_path: Path) -> None:
+    """--plot leaves a PNG of the run."""
+    _need("matplotlib")
+    picture = tmp_path / "run.png"
+    run = await _run(tmp_path, server.url, "idle", *SMALL, "--seconds", "0.3", "--plot", str(picture))
+    assert run.status == 0, run.text
+    assert picture.read_bytes().startswith(PNG)
 
 
 async def test_locust_runs_headless(server: Node) -> None:
