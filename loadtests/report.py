@@ -152,7 +152,7 @@ def _latency(name: str, figures: dict[str, float]) -> str:
 
 def _findings(outcome: "Outcome", values: dict[str, Any]) -> list[str]:
     rows = [
-        f"{label:<18}{value:>8,.{0 if value == int(value) else 1}f}   {remark}".rstrip()
+        f"{label:<18}{value:>8,.{0 if value == int(value) else 2 if value < 10 else 1}f}   {remark}".rstrip()
         for _, label, value, remark in outcome.findings
     ]
     if "serverCpuSeconds" in values:
