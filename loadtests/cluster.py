@@ -11,7 +11,6 @@ from loadtests.node import running_node
 from loadtests.report import Live, figures
 from loadtests.stage import Finding
 from loadtests.tokens import sign_tokens
-from server.embedded import EmbeddedServers
 
 
 async def run_cluster(plan: Plan) -> Outcome:
@@ -19,6 +18,9 @@ async def run_cluster(plan: Plan) -> Outcome:
 
     Raises EmbeddedError, NodeFailed, CallFailed or WorkerFailed.
     """
+    # Imported here, or every worker of every scenario would load two database drivers.
+    from server.embedded import EmbeddedServers
+
     with tempfile.TemporaryDirectory(prefix="parley-cluster-") as scratch:
         stores = EmbeddedServers(Path(scratch, "stores"), mongodb=True, redis=True)
         await stores.start()
