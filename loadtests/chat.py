@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,13 +125,13 @@ async def run_chat(plan: Plan, run: str, tokens: Sequence[str], live: Live, cour
 
 async def _lead(pool: Pool, stage: Stage, course: Course) -> Ledger | None:
     """Take the workers through the phases; None when stopped before anything was sent."""
-    outcome, watch = stage.outcome, stage.watch
+    outcome, watch, began = stage.outcome, stage.watch, time.monotonic()
     stage.start = await watch.read()
     outcome.gauges.append(stage.start)
     try:
         outcome.connect_seconds = max(await stage.ask("connect"))
     except Stopped:
-        outcome.interrupted = True
+        outcome.connect_seconds, outcome.interrupted = time.monotonic() - began, True
         return None
     outcome.gauges.append(await watch.read())
     pool.tell("send")

@@ -41,24 +41,33 @@ async def storm(stage: Stage) -> None:
     """All clients drop and come back within the spread; half of the time before it, half after."""
     await stage.pause(stage.plan.seconds / 2)
     stage.watch.lap()
-    comebacks = await stage.ask("drop", stage.plan.spread)
-    dropped, served = sum(part.dropped for part in comebacks), sum(part.served for part in comebacks)
-    seconds = max(part.seconds for part in comebacks)
+    began, comebacks = time.monotonic(), []
+    try:
+        comebacks = await stage.ask("drop", stage.plan.spread)
+    finally:  # also what a Ctrl-C leaves
+        seconds = max((part.seconds for part in comebacks), default=time.monotonic() - began)
+        dropped = sum(part.dropped for part in comebacks) or stage.plan.connections
+        _report_storm(stage, dropped, seconds)
+    await stage.pause(stage.plan.seconds / 2)
+
+
+def _report_storm(stage: Stage, dropped: int, seconds: float) -> None:
     waits, tally = stage.watch.lap().waits, stage.outcome.phases[Phase.STORM]
+    served = tally.back.total
     errors = Counter({code: count for code, count in tally.errors.items() if code not in SHED_CODES})
     named = ", ".join(f"{code} {count:,}" for code, count in errors.most_common())
-    stage.find("servedSeconds", "all served, s", seconds, f"{served:,} of the {dropped:,} that were dropped")
+    label = "all served, s" if served == dropped else "ended after, s"
+    stage.find("servedSeconds", label, seconds, f"{served:,} of the {dropped:,} that were dropped")
     stage.find("dropped", "dropped", dropped)
     stage.find("served", "served", served)
     stage.find("recovered", "recovered", tally.recovered, "got their old session and what they had missed")
     stage.find(
-        "shed", "shed", sum(tally.errors[code] for code in SHED_CODES), "handshakes refused by 503, to come later"
+        "shed", "shed", sum(tally.errors[code] for code in SHED_CODES), "handshakes refused by 503 for now"
     )
     stage.find("stormErrors", "errors", errors.total(), named)
     for percent in (50, 99, 100):
         stage.find(f"backMsP{percent}", f"back p{percent}, ms", tally.back.percentile(percent) / 1000)
     stage.find("loopMs", "loop p100, ms", waits.maximum / 1000, "longest answer of /health/liveness meanwhile")
-    await stage.pause(stage.plan.seconds / 2)
 
 
 async def stall(stage: Stage) -> None:

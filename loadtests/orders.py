@@ -39,8 +39,7 @@ class Drained(NamedTuple):
 
 
 class Comeback(NamedTuple):
-    """The answer to `drop`: how many were dropped, how many of them are served again, seconds until the last was."""
+    """The answer to `drop`: how many were dropped, seconds until the last of them was served again."""
 
     dropped: int
-    served: int
     seconds: float

@@ -161,9 +161,8 @@ class Crew:
             self._ramp.release()
         dropped = [member for member in self._members if member.drop(random.uniform(0, spread_seconds))]
         await self._poll(lambda: not any(member.away for member in dropped), COMEBACK_SECONDS)
-        served = sum(member.inbox.connected for member in dropped)
         self._flush()
-        self._answer("drop", Comeback(len(dropped), served, time.monotonic() - self._phase_began))
+        self._answer("drop", Comeback(len(dropped), time.monotonic() - self._phase_began))
 
     def _resume(self) -> None:
         for member in self._members:
@@ -177,12 +176,17 @@ class Crew:
         self._ledger.inboxes.clear()
 
     async def _drain(self) -> None:
-        """Make no new messages and wait for the acks of those under way."""
+        """Make no new messages and wait for the acks of those under way, and for those who are still away."""
         self._enter(Phase.DRAINING)
         for sender in self._senders:
             sender.stop()
         self._resume()
-        await self._poll(lambda: not any(sender.unacknowledged for sender in self._senders), DRAIN_SECONDS)
+
+        def complete() -> bool:
+            waiting = any(sender.unacknowledged for sender in self._senders)
+            return not waiting and not any(member.away for member in self._members)
+
+        await self._poll(complete, DRAIN_SECONDS)
         self._ledger.unacknowledged = sum(len(sender.unacknowledged) for sender in self._senders)
         self._flush()
         self._answer("drain", Drained(self._seconds, self._ledger.last_seqs()))
