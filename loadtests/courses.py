@@ -61,9 +61,7 @@ def _report_storm(stage: Stage, dropped: int, seconds: float) -> None:
     stage.find("dropped", "dropped", dropped)
     stage.find("served", "served", served)
     stage.find("recovered", "recovered", tally.recovered, "got their old session and what they had missed")
-    stage.find(
-        "shed", "shed", sum(tally.errors[code] for code in SHED_CODES), "handshakes refused by 503 for now"
-    )
+    stage.find("shed", "shed", sum(tally.errors[code] for code in SHED_CODES), "handshakes refused by 503 for now")
     stage.find("stormErrors", "errors", errors.total(), named)
     for percent in (50, 99, 100):
         stage.find(f"backMsP{percent}", f"back p{percent}, ms", tally.back.percentile(percent) / 1000)
