@@ -26,6 +26,7 @@ from storage.direct_quotas import DirectQuotas
 from storage.members import MemberStore
 from storage.messages import MessageLog
 from storage.notifications import NotificationStore
+from storage.openings import Openings
 from storage.reactions import ReactionStore
 from storage.reports import ReportStore
 from storage.rooms import RoomStore
@@ -40,6 +41,7 @@ class Services:
     clock: Callable[[], datetime]
     rooms: RoomStore
     members: MemberStore
+    openings: Openings
     users: UserStore
     log: MessageLog
     fanout: Fanout

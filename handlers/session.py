@@ -34,16 +34,13 @@ async def open_session(
     """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between."""
     with services.fanout.entering(caller.user_id) as expelled:
         await services.fanout.enter_as(session_id, caller.user_id)
-        stored = await services.members.memberships_of(caller.user_id)
+        stored, unread_notifications = await services.openings.of(caller.user_id)
         memberships = [membership for membership in stored if membership.room_id not in expelled]
         await services.fanout.enter_rooms(session_id, [membership.room_id for membership in memberships])
     await keep_profile(caller, services)
     now = services.clock()
-    page, unread_notifications, stored_at = await asyncio.gather(
-        room_page(caller.user_id, memberships, None, ROOMS_IN_READY, services),
-        services.notifications.unread_count(caller.user_id),
-        services.feed.now(),
-    )
+    page = await room_page(caller.user_id, memberships, None, ROOMS_IN_READY, services)
+    stored_at = await services.feed.now()
     # Again: what was withdrawn meanwhile has ended only the sessions that were open.
     await services.revocations.check(caller)
     services.connections.opened(session_id, device_id)

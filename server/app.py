@@ -51,6 +51,7 @@ from storage.messages import MessageLog
 from storage.migrations import migrate
 from storage.mongo import Mongo, is_outage
 from storage.notifications import NotificationStore
+from storage.openings import Openings
 from storage.reactions import ReactionStore
 from storage.reports import ReportStore
 from storage.revocations import RevocationStore
@@ -77,6 +78,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     metrics = Metrics()
     mongo = Mongo(mongodb_url, settings.mongodb_db)
     members, rooms, users = MemberStore(mongo, utc_now), RoomStore(mongo, utc_now), UserStore(mongo, utc_now)
+    openings = Openings(mongo, members.receipts)
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
@@ -125,6 +127,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         utc_now,
         rooms,
         members,
+        openings,
         users,
         messages,
         fanout,
@@ -163,7 +166,18 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
             yield
         finally:
             await asyncio.gather(messages.close(), changes.close(), room_states.close())
-            read_and_written = (members, rooms, users, revoked, blocks, notifications, reactions, threads, feed)
+            read_and_written = (
+                openings,
+                members,
+                rooms,
+                users,
+                revoked,
+                blocks,
+                notifications,
+                reactions,
+                threads,
+                feed,
+            )
             await asyncio.gather(*(store.close() for store in read_and_written))
             await mongo.close()
 
