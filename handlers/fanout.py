@@ -150,13 +150,16 @@ class Fanout:
 
     # --- membership -----------------------------------------------------------------------------------------------
 
-    async def admit(self, user_ids: Sequence[str], room_id: str) -> None:
-        """Let users' connected devices into a room's live channel, on every node."""
+    async def admit(self, user_ids: Sequence[str], room_id: str, tail: int | None = None) -> None:
+        """Let users' connected devices into a room's live channel, on every node.
+
+        `tail` is a seq that the room is known to have reached; without it the store is asked.
+        """
         last = self._delivery.last(room_id)
-        base = last if last is not None else await self._messages.tail(room_id)
-        change = [_ADMIT, room_id, list(user_ids), base]
+        base = next((seq for seq in (last, tail) if seq is not None), None)
+        change = [_ADMIT, room_id, list(user_ids), base if base is not None else await self._messages.tail(room_id)]
         self._apply(change)
-        told = self._cluster.request([user_name(user_id) for user_id in user_ids], change)
+        told = self._cluster.tell([user_name(user_id) for user_id in user_ids], change)
         if last is None:
             await asyncio.gather(told, self._catch_up(room_id))
         else:
@@ -259,7 +262,7 @@ class Fanout:
     async def enter_rooms(self, session_id: str, room_ids: Sequence[str]) -> None:
         """Put one session into rooms; what is read from the store afterwards is not older than their live channels."""
         session = self._manager.sessions.get(session_id)
-        if session is not None:
+        if session is not None and room_ids:
             for room_id in room_ids:
                 self._manager.enter(session, room_name(room_id))
             self.on_entered(session_id, room_ids)

@@ -191,12 +191,13 @@ async def summaries(user_id: str, memberships: Sequence[Membership], services: S
 
 async def see_room(user_id: str, room_id: str, services: Services) -> Room:
     """One room in full, as this member sees it now. Raises: NotFound, Forbidden."""
-    return await describe(*await find_joined_room(user_id, room_id, services), services)
+    record, memberships, member_count = await services.places.look(room_id, [user_id], counted=True)
+    return await describe(*_joined(record, memberships.get(user_id)), member_count, services)
 
 
-async def describe(record: RoomRecord, membership: Membership, services: Services) -> Room:
+async def describe(record: RoomRecord, membership: Membership, member_count: int, services: Services) -> Room:
     """A room in full, as this member sees it now."""
-    states, member_count = await asyncio.gather(services.unread.of([membership]), services.members.count(record.id))
+    states = await services.unread.of([membership])
     return Room(
         **dict(_summary(record, membership, states[record.id])),
         created_by=record.created_by,
@@ -213,15 +214,20 @@ async def describe(record: RoomRecord, membership: Membership, services: Service
 
 async def find_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership | None]:
     """A room, and this user's place in it. Raises: NotFound without the room."""
-    record, membership = await asyncio.gather(services.rooms.get(room_id), services.members.get(room_id, user_id))
+    record, memberships, _ = await services.places.look(room_id, [user_id])
     if record is None:
         raise NotFound
-    return record, membership
+    return record, memberships.get(user_id)
 
 
 async def find_joined_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership]:
     """A room that this user is a member of. Raises: NotFound; Forbidden for a channel that they have not joined."""
-    record, membership = await find_room(user_id, room_id, services)
+    return _joined(*await find_room(user_id, room_id, services))
+
+
+def _joined(record: RoomRecord | None, membership: Membership | None) -> tuple[RoomRecord, Membership]:
+    if record is None:
+        raise NotFound
     if membership is None:
         raise not_a_member(record.kind)
     return record, membership

@@ -27,6 +27,7 @@ from storage.members import MemberStore
 from storage.messages import MessageLog
 from storage.notifications import NotificationStore
 from storage.openings import Openings
+from storage.places import Places
 from storage.reactions import ReactionStore
 from storage.reports import ReportStore
 from storage.rooms import RoomStore
@@ -42,6 +43,7 @@ class Services:
     rooms: RoomStore
     members: MemberStore
     openings: Openings
+    places: Places
     users: UserStore
     log: MessageLog
     fanout: Fanout

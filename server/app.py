@@ -52,6 +52,7 @@ from storage.migrations import migrate
 from storage.mongo import Mongo, is_outage
 from storage.notifications import NotificationStore
 from storage.openings import Openings
+from storage.places import Places
 from storage.reactions import ReactionStore
 from storage.reports import ReportStore
 from storage.revocations import RevocationStore
@@ -78,7 +79,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     metrics = Metrics()
     mongo = Mongo(mongodb_url, settings.mongodb_db)
     members, rooms, users = MemberStore(mongo, utc_now), RoomStore(mongo, utc_now), UserStore(mongo, utc_now)
-    openings = Openings(mongo, members.receipts)
+    openings, places = Openings(mongo, members.receipts), Places(mongo, members.receipts)
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
@@ -128,6 +129,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         rooms,
         members,
         openings,
+        places,
         users,
         messages,
         fanout,
@@ -166,19 +168,9 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
             yield
         finally:
             await asyncio.gather(messages.close(), changes.close(), room_states.close())
-            read_and_written = (
-                openings,
-                members,
-                rooms,
-                users,
-                revoked,
-                blocks,
-                notifications,
-                reactions,
-                threads,
-                feed,
-            )
-            await asyncio.gather(*(store.close() for store in read_and_written))
+            read = (openings, places, reactions, threads, feed)
+            read_and_written = (members, rooms, users, revoked, blocks, notifications)
+            await asyncio.gather(*(store.close() for store in (*read, *read_and_written)))
             await mongo.close()
 
     async def bus(app: web.Application) -> AsyncIterator[None]:
