@@ -48,8 +48,8 @@ async def test_looks_at_once_get_what_each_asked_for(stores_of: Stores) -> None:
         look(second.id, ["ann"], counted=True),
         look("no-such-room", ["ann"], counted=True),
     )
-    assert (counted.record, counted.memberships.keys(), counted.member_count) == (first, {"ann"}, 3)
-    assert (plain.record, plain.memberships.keys(), plain.member_count) == (first, {"bob"}, 0)
+    assert (counted.record, set(counted.memberships), counted.member_count) == (first, {"ann"}, 3)
+    assert (plain.record, set(plain.memberships), plain.member_count) == (first, {"bob"}, 0)
     assert (other.record, other.memberships, other.member_count) == (second, {}, 1)
     assert nothing == Place(None, {}, 0)
 
@@ -62,4 +62,4 @@ async def test_a_look_sees_acknowledged_receipts_and_takes_a_ban_for_no_membersh
     stores_of.members.receipts.advance(membership, read_seq=3)
     await stores_of.members.ownership.ban(room.id, "ann", "bob", lambda actor, target: None)
     place = await stores_of.places.look(room.id, ["ann", "bob"], counted=True)
-    assert (place.memberships.keys(), place.memberships["ann"].read_seq, place.member_count) == ({"ann"}, 3, 1)
+    assert (set(place.memberships), place.memberships["ann"].read_seq, place.member_count) == ({"ann"}, 3, 1)
