@@ -23,10 +23,20 @@ async def admit(user_ids: Sequence[str], room_id: str, services: Services, *, ta
     Returns what the second look found, the members counted; `tail` is a seq that the room is known to have reached.
     """
     if not user_ids:
-        return Place(None, {}, 0)
-    await services.fanout.admit(user_ids, room_id, tail)
-    place = await services.places.look(room_id, user_ids, counted=True)
-    record, memberships, _ = place
+        return Place(None, {}, 0, 0)
+    opened = await services.fanout.admit(user_ids, room_id, tail)
+    try:
+        with services.room_records.reading([room_id]) as keep:
+            place = await services.places.look(room_id, user_ids, counted=True, with_tail=opened)
+            if place.record is not None:
+                keep(place.record)
+        if opened:
+            await services.delivery.catch_up(room_id, place.tail)
+    except BaseException:
+        if opened:
+            services.fanout.gap(room_id)
+        raise
+    record, memberships = place.record, place.memberships
     if record is None:
         await services.members.forget(room_id, user_ids)
         memberships.clear()

@@ -150,20 +150,24 @@ class Fanout:
 
     # --- membership -----------------------------------------------------------------------------------------------
 
-    async def admit(self, user_ids: Sequence[str], room_id: str, tail: int | None = None) -> None:
+    async def admit(self, user_ids: Sequence[str], room_id: str, tail: int | None = None) -> bool:
         """Let users' connected devices into a room's live channel, on every node.
 
-        `tail` is a seq that the room is known to have reached; without it the store is asked.
+        `tail` is a seq that the room is known to have reached; without it the store is asked. Returns whether the
+        room has just opened here: then what was sent before its channel stood is missing (`Delivery.catch_up`).
         """
         last = self._delivery.last(room_id)
         base = next((seq for seq in (last, tail) if seq is not None), None)
         change = [_ADMIT, room_id, list(user_ids), base if base is not None else await self._messages.tail(room_id)]
         self._apply(change)
-        told = self._cluster.tell([user_name(user_id) for user_id in user_ids], change)
-        if last is None:
-            await asyncio.gather(told, self._catch_up(room_id))
-        else:
-            await told
+        try:
+            await self._cluster.tell([user_name(user_id) for user_id in user_ids], change)
+            if last is None:
+                await self._cluster.joined([room_name(room_id)])
+        except asyncio.CancelledError:
+            self.gap(room_id)
+            raise
+        return last is None
 
     async def expel(self, user_ids: Sequence[str], room_id: str) -> None:
         """Take users' devices out of it: nothing sent to the room from now on reaches them."""
@@ -213,7 +217,11 @@ class Fanout:
             await self._delivery.heal([room_id])
         except Exception as error:
             log.warning("room not caught up yet", reason=type(error).__name__)
-            self._cluster.on_gap([room_name(room_id)])
+            self.gap(room_id)
+
+    def gap(self, room_id: str) -> None:
+        """Have a room healed in which something may be missing on this node."""
+        self._cluster.on_gap([room_name(room_id)])
 
     def enter(self, user_id: str, room_id: str) -> None:
         """Put a user's devices on this node into a room."""

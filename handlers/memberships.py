@@ -86,7 +86,8 @@ async def _find_with_tail(room_id: str, services: Services) -> tuple[RoomRecord 
     """A room and its last seq: from memory where it is open here, for whoever joins is shown it again afterwards."""
     tail = services.delivery.certain([room_id]).get(room_id)
     if tail is None:
-        return await asyncio.gather(services.rooms.get(room_id), services.log.tail(room_id))
+        place = await services.places.look(room_id, [], with_tail=True)
+        return place.record, place.tail
     return (await services.room_records.get_many([room_id])).get(room_id), tail
 
 
@@ -197,10 +198,10 @@ async def tell_moved(user_id: str, entered: Sequence[str], left: Sequence[str], 
         reason: RemovalReason = "deleted" if record is None else "banned" if is_banned else "kicked"
         services.fanout.to_user_here(user_id, RoomRemoved(room_id=room_id, reason=reason))
     for room_id in entered:
-        record, memberships, member_count = await services.places.look(room_id, [user_id], counted=True)
-        membership = memberships.get(user_id)
-        if record is None or membership is None:
+        place = await services.places.look(room_id, [user_id], counted=True)
+        membership = place.memberships.get(user_id)
+        if place.record is None or membership is None:
             continue
-        room = await describe(record, membership, member_count, services)
-        if room.last_seq or not record.pair or user_id in record.opened_by:
+        room = await describe(place.record, membership, place.member_count, services)
+        if room.last_seq or not place.record.pair or user_id in place.record.opened_by:
             services.fanout.to_user_here(user_id, RoomAdded(room=room))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from auth.caller import Caller
 from auth.permissions import check_can_delete_room, check_can_update, not_a_member
@@ -185,21 +186,21 @@ async def summaries(user_id: str, memberships: Sequence[Membership], services: S
         record, state = records.get(membership.room_id), states[membership.room_id]
         if record is None or (membership.room_id in silent and not _has_opened(opened.get(record.id), user_id)):
             continue
-        rooms.append(_summary(record, membership, state))
+        rooms.append(RoomSummary(**_summary_fields(record, membership, state)))
     return sorted(rooms, key=lambda room: (room.updated_at, room.room_id), reverse=True)
 
 
 async def see_room(user_id: str, room_id: str, services: Services) -> Room:
     """One room in full, as this member sees it now. Raises: NotFound, Forbidden."""
-    record, memberships, member_count = await services.places.look(room_id, [user_id], counted=True)
-    return await describe(*_joined(record, memberships.get(user_id)), member_count, services)
+    place = await services.places.look(room_id, [user_id], counted=True)
+    return await describe(*_joined(place.record, place.memberships.get(user_id)), place.member_count, services)
 
 
 async def describe(record: RoomRecord, membership: Membership, member_count: int, services: Services) -> Room:
     """A room in full, as this member sees it now."""
     states = await services.unread.of([membership])
     return Room(
-        **dict(_summary(record, membership, states[record.id])),
+        **_summary_fields(record, membership, states[record.id]),
         created_by=record.created_by,
         created_at=record.created_at,
         member_count=member_count,
@@ -214,10 +215,10 @@ async def describe(record: RoomRecord, membership: Membership, member_count: int
 
 async def find_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership | None]:
     """A room, and this user's place in it. Raises: NotFound without the room."""
-    record, memberships, _ = await services.places.look(room_id, [user_id])
-    if record is None:
+    place = await services.places.look(room_id, [user_id])
+    if place.record is None:
         raise NotFound
-    return record, memberships.get(user_id)
+    return place.record, place.memberships.get(user_id)
 
 
 async def find_joined_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership]:
@@ -237,17 +238,17 @@ def _has_opened(record: RoomRecord | None, user_id: str) -> bool:
     return record is not None and user_id in record.opened_by
 
 
-def _summary(record: RoomRecord, membership: Membership, state: RoomState) -> RoomSummary:
-    return RoomSummary(
-        room_id=record.id,
-        kind=record.kind,
-        title=record.title,
-        peer_id=record.peer_of(membership.user_id),
-        last_seq=state.last_seq,
-        read_seq=membership.read_seq,
-        unread=state.unread,
-        mentions=state.mentions,
-        muted_until=membership.muted_until,
-        last_message=state.last_message,
-        updated_at=state.last_message.created_at if state.last_message else record.created_at,
-    )
+def _summary_fields(record: RoomRecord, membership: Membership, state: RoomState) -> dict[str, Any]:
+    return {
+        "room_id": record.id,
+        "kind": record.kind,
+        "title": record.title,
+        "peer_id": record.peer_of(membership.user_id),
+        "last_seq": state.last_seq,
+        "read_seq": membership.read_seq,
+        "unread": state.unread,
+        "mentions": state.mentions,
+        "muted_until": membership.muted_until,
+        "last_message": state.last_message,
+        "updated_at": state.last_message.created_at if state.last_message else record.created_at,
+    }

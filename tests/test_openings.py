@@ -12,6 +12,7 @@ from storage.members import MemberStore
 from storage.mongo import Mongo
 from storage.notifications import NotificationRecord, NotificationStore
 from storage.openings import Openings
+from storage.reads import Reads
 from storage.rooms import NewRoom, RoomStore
 
 
@@ -33,10 +34,10 @@ class Stores:
 @pytest.fixture
 async def stores_of(mongo: Mongo) -> AsyncIterator[Stores]:
     """The stores, by each driver."""
-    members = MemberStore(mongo, utc_now)
-    parts = Stores(RoomStore(mongo, utc_now), members, NotificationStore(mongo), Openings(mongo, members.receipts))
+    members, reads = MemberStore(mongo, utc_now), Reads(mongo)
+    parts = Stores(RoomStore(mongo, utc_now), members, NotificationStore(mongo), Openings(reads, members.receipts))
     yield parts
-    for store in (parts.openings, parts.rooms, parts.members, parts.notifications):
+    for store in (reads, parts.rooms, parts.members, parts.notifications):
         await store.close()
 
 

@@ -11,6 +11,7 @@ from server.app import utc_now
 from storage.members import MemberStore
 from storage.mongo import Mongo
 from storage.places import Place, Places
+from storage.reads import Reads
 from storage.rooms import NewRoom, RoomRecord, RoomStore
 
 
@@ -31,10 +32,10 @@ class Stores:
 @pytest.fixture
 async def stores_of(mongo: Mongo) -> AsyncIterator[Stores]:
     """The stores, by each driver."""
-    members = MemberStore(mongo, utc_now)
-    parts = Stores(RoomStore(mongo, utc_now), members, Places(mongo, members.receipts))
+    members, reads = MemberStore(mongo, utc_now), Reads(mongo)
+    parts = Stores(RoomStore(mongo, utc_now), members, Places(reads, members.receipts))
     yield parts
-    for store in (parts.places, parts.rooms, parts.members):
+    for store in (reads, parts.rooms, parts.members):
         await store.close()
 
 
@@ -51,7 +52,7 @@ async def test_looks_at_once_get_what_each_asked_for(stores_of: Stores) -> None:
     assert (counted.record, set(counted.memberships), counted.member_count) == (first, {"ann"}, 3)
     assert (plain.record, set(plain.memberships), plain.member_count) == (first, {"bob"}, 0)
     assert (other.record, other.memberships, other.member_count) == (second, {}, 1)
-    assert nothing == Place(None, {}, 0)
+    assert nothing == Place(None, {}, 0, 0)
 
 
 async def test_a_look_sees_acknowledged_receipts_and_takes_a_ban_for_no_membership(stores_of: Stores) -> None:
