@@ -24,6 +24,7 @@ from protocol.events import RoomAdded, RoomRemoved
 from protocol.replies import InviteReply, MembersPage, MuteReply, Reply, RoomReply
 from protocol.resources import Member
 from protocol.types import RemovalReason, Role, RoomKind
+from storage.places import Place
 from storage.rooms import RoomRecord
 from storage.users import Profile
 
@@ -67,19 +68,31 @@ async def join_room(caller: Caller, command: InRoom, services: Services) -> Room
         raise NotFound
     if record.kind is not RoomKind.CHANNEL:
         return RoomReply(room=await see_room(caller.user_id, record.id, services))
-    joined = await services.members.join(record.id, caller.user_id, read_seq=tail)
-    if joined.role is None:
-        raise Forbidden("you are banned from this room")
     services.watch_rights.know(record)
-    # Also for who is a member already: the node that stored it may have died before it admitted anyone.
-    place = await admit([caller.user_id], record.id, services, tail=tail)
+    place, is_new = await _enter_channel(caller, record, tail, services)
     membership = place.memberships.get(caller.user_id)
     if place.record is None or membership is None:
         raise NotFound
     room = await describe(place.record, membership, place.member_count, services)
-    if joined.is_new:
+    if is_new:
         welcome(room, [caller.user_id], services)
     return RoomReply(room=room)
+
+
+async def _enter_channel(caller: Caller, record: RoomRecord, tail: int, services: Services) -> tuple[Place, bool]:
+    """Store and admit a member, and say whether they are a new one. Raises: Forbidden for who is banned.
+
+    Also who is a member already is admitted: the node that stored it may have died before it admitted anyone.
+    """
+    if services.fanout.is_in(caller.session_id, record.id):
+        # A member, when last heard of: then there is nothing to store.
+        place = await admit([caller.user_id], record.id, services, tail=tail)
+        if place.memberships:
+            return place, False
+    joined = await services.members.join(record.id, caller.user_id, read_seq=tail)
+    if joined.role is None:
+        raise Forbidden("you are banned from this room")
+    return await admit([caller.user_id], record.id, services, tail=tail), joined.is_new
 
 
 async def _find_with_tail(room_id: str, services: Services) -> tuple[RoomRecord | None, int]:

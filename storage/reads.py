@@ -9,6 +9,8 @@ from storage.mongo import Document, Mongo, aggregate
 
 STAGES_MAX: Final = 100
 """Pipelines in one query; MongoDB takes at most 1,000 stages."""
+COLLECTIONS: Final = ("members", "notifications", "rooms")
+"""Those that the first pipeline of a query is on."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +39,7 @@ class Reads:
     """
 
     def __init__(self, mongo: Mongo) -> None:
-        self._mongo = mongo
+        self._collections = {name: mongo[name] for name in COLLECTIONS}
         self._batches: Batcher[tuple[Kind[Any, Any], Any], Any] = Batcher(self._flush)
 
     async def close(self) -> None:
@@ -75,5 +77,5 @@ class Reads:
         for start in range(0, len(queries), STAGES_MAX):
             first, *more = queries[start : start + STAGES_MAX]
             stages = [{"$unionWith": {"coll": query.collection, "pipeline": query.pipeline}} for query in more]
-            documents += await aggregate(self._mongo[first.collection], [*first.pipeline, *stages])
+            documents += await aggregate(self._collections[first.collection], [*first.pipeline, *stages])
         return documents
