@@ -244,8 +244,11 @@ class Fanout:
     # --- sessions of this node --------------------------------------------------------------------------------------
 
     async def enter_as(self, session_id: str, user_id: str) -> None:
-        """Make a session one of the user's devices; events for them reach it from now on."""
-        self._manager.enter(self._manager.sessions[session_id], user_name(user_id))
+        """Make a session one of the user's devices, if it is still there; events for them reach it from now on."""
+        session = self._manager.sessions.get(session_id)
+        if session is None:
+            return
+        self._manager.enter(session, user_name(user_id))
         await self._cluster.joined([user_name(user_id)])
         if user_name(user_id) in self._listening:
             # What was read before the channel was confirmed may have changed unheard.

@@ -165,7 +165,7 @@ async def room_page(
         return RoomsPage(rooms=shown, next_cursor=next_cursor, total_unread=total_unread)
 
     whole = page(rest[:limit])
-    return whole if len(whole.wire_json()) <= PAGE_MAX_BYTES else page(fitting(rest[:limit]))
+    return whole if not rest or len(whole.wire_json()) <= PAGE_MAX_BYTES else page(fitting(rest[:limit]))
 
 
 async def summaries(user_id: str, memberships: Sequence[Membership], services: Services) -> list[RoomSummary]:

@@ -122,6 +122,10 @@ class WatchRights:
     # --- what may have changed --------------------------------------------------------------------------------------
 
     def _note_entered(self, session_id: str, room_ids: Iterable[str]) -> None:
+        # Most rooms are known not to be direct, and then there is nobody to introduce.
+        room_ids = [room_id for room_id in room_ids if self._pairs.get(room_id, room_id)]
+        if not room_ids:
+            return
         self._entered.setdefault(session_id, set()).update(room_ids)
         self._wake.set()
 
