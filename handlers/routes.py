@@ -21,10 +21,10 @@ from handlers import (
     typing_status,
 )
 from protocol import commands
-from protocol.replies import Reply
+from protocol.replies import AnyReply
 from protocol.wire import Inbound
 
-Handler = Callable[[Any, Any, Any], Awaitable[Reply | Awaitable[Reply]]]
+Handler = Callable[[Any, Any, Any], Awaitable[AnyReply | Awaitable[AnyReply]]]
 AtOnce = Callable[[Any, Any, Any, messages.Answer], bool]
 
 

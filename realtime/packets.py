@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from realtime.limits import Limits
+from realtime.limits import DEFAULT_LIMITS, Limits
 
 CONNECT: Final = 0
 DISCONNECT: Final = 1
@@ -24,7 +24,6 @@ BINARY_ACK: Final = 6
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
-DEFAULT_LIMITS: Final = Limits()
 _MAX_ID_DIGITS: Final = 16
 _MAX_NAMESPACE: Final = 256
 _MAX_INTEGER_DIGITS: Final = 400
@@ -113,7 +112,7 @@ def parse_json(text: bytes, max_depth: int = DEFAULT_LIMITS.json_depth) -> Any:
     except orjson.JSONDecodeError:
         try:
             # Decoded here, for left to itself json guesses at UTF-16 and UTF-32.
-            readable = text.decode("utf-8", "surrogatepass")
+            readable = text.decode()
             value = json.loads(readable, parse_constant=_refuse_constant, parse_int=_parse_integer)
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error
