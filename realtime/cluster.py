@@ -135,9 +135,10 @@ class Cluster:
     async def joined(self, rooms: Iterable[str]) -> None:
         """Returns when Redis has confirmed these rooms' channels, at once while it is away, after 1 s at most.
 
-        Whoever gave up waiting is told of a gap when the channel stands after all.
+        Whoever gave up waiting is told of a gap when the channel stands after all. A node that knows of no other one
+        does not wait: if one turns up before a channel stands, that is a gap as well.
         """
-        if self.connected:
+        if self.connected and self._nodes:
             await self._rooms.stand(rooms, SUBSCRIBE_SECONDS)
 
     async def _subscribe_all(self) -> None:
@@ -255,6 +256,7 @@ class Cluster:
         if origin == self.node_id:
             return
         if origin not in self._nodes:
+            self._rooms.doubt_unanswered()
             # It is to know us as well before it can come to miss us, and to read what we have not published for it.
             self._put(EVERY_NODE, _BEAT)
             if self._unpublished:
@@ -289,8 +291,7 @@ class Cluster:
         With a `seq` it passes their gate. A node that knows of no other one publishes nothing: one that comes is told
         to read what it has missed as soon as it is known.
         """
-        if self.connected and not self._nodes:
-            self._unpublished = True
+        if self._is_alone():
             return
         if unless is None:
             self._put(room, _FRAME, seq, payload)
@@ -303,6 +304,17 @@ class Cluster:
     def _envelope(self, kind: str, *fields: Any) -> bytes:
         body: bytes = msgpack.packb([VERSION, kind, self.node_id, *fields])
         return body
+
+    def _is_alone(self) -> bool:
+        """Whether nobody is there to be told; then a node that comes is told to read what it has missed."""
+        if not self.connected or self._nodes:
+            return False
+        self._unpublished = True
+        return True
+
+    async def tell(self, rooms: list[str], change: list[Any]) -> bool:
+        """As `request`, but a node that knows of no other one tells nobody, as with `publish`."""
+        return self._is_alone() or await self.request(rooms, change)
 
     async def request(self, rooms: list[str], change: list[Any]) -> bool:
         """Apply a change on every node that listens to any of these rooms, behind what was published before.

@@ -61,6 +61,10 @@ class Subscriptions:
             self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
         return [name for name in changed if name in self.wanted], [name for name in changed if name not in self.wanted]
 
+    def doubt_unanswered(self) -> None:
+        """Somebody may have published on channels that do not stand yet: that is told of each of them when it does."""
+        self._late.update(name for name in self.wanted if name not in self._standing)
+
     def answered(self, channel: str, *, subscribed: bool) -> bool:
         """Redis has answered one command. Returns whether a channel stands now that somebody gave up waiting for."""
         left = self._unanswered.get(channel, 1) - 1
