@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 import structlog
 
 from handlers.delivery import Delivery, room_name, user_name
+from handlers.packets import bus_packet, server_packet
 from protocol.events import ServerEvent
 from realtime.cluster import Cluster
-from realtime.frames import Packet
-from realtime.manager import Manager, event_packet
+from realtime.manager import Manager
 from storage.messages import MessageLog
 
 _ADMIT: Final = "admit"
@@ -104,16 +104,16 @@ class Fanout:
 
     def to_others(self, room_id: str, user_id: str, event: ServerEvent) -> None:
         """Tell a room's connected members, all devices of one of them left out. Never waits."""
-        packet = event_packet(event.wire_name, event.wire_json())
+        packet = server_packet(event)
         self._manager.broadcast_unless(room_name(room_id), packet, user_name(user_id))
         self._cluster.publish(room_name(room_id), None, packet.payload, unless=user_name(user_id))
 
     def to_user_here(self, user_id: str, event: ServerEvent) -> None:
         """Tell a user's devices on this node alone. Never waits."""
-        self._manager.broadcast(user_name(user_id), event_packet(event.wire_name, event.wire_json()))
+        self._manager.broadcast(user_name(user_id), server_packet(event))
 
     def _emit(self, name: str, event: ServerEvent, skip: str | None) -> None:
-        packet = event_packet(event.wire_name, event.wire_json())
+        packet = server_packet(event)
         self.on_event(name, packet.payload)
         self._manager.broadcast(name, packet, skip)
         self._cluster.publish(name, None, packet.payload)
@@ -123,12 +123,12 @@ class Fanout:
         if seq is not None:
             self._delivery.arrived(name.removeprefix("room:"), seq, payload)
         elif unless is not None:
-            self._manager.broadcast_unless(name, Packet(payload), unless)
+            self._manager.broadcast_unless(name, bus_packet(payload), unless)
         elif (listener := self._listener(name)) is not None:
             listener.heard(_key(name), payload)
         else:
             self.on_event(name, payload)
-            self._manager.broadcast(name, Packet(payload))
+            self._manager.broadcast(name, bus_packet(payload))
 
     # --- changes that nodes take note of ----------------------------------------------------------------------------
 

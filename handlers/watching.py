@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from handlers.packets import bus_packet, server_packet
 from handlers.sightings import Sighting, Sightings, moment
 from presence.deadlines import Alarm, Deadlines
 from presence.state import OFFLINE, Presence, Report, diff
@@ -19,7 +20,7 @@ from presence.tracker import Tracker
 from protocol.events import ServerEvent, UserOffline, UserOnline, UserStatusChanged
 from realtime.cluster import Cluster
 from realtime.frames import Packet
-from realtime.manager import Manager, Session, event_packet
+from realtime.manager import Manager, Session
 
 KIND: Final = "presence"
 WATCHES_MAX: Final = 2_000
@@ -134,7 +135,7 @@ class Watching:
     def heard(self, key: str, payload: bytes) -> None:
         """Another node has published something on a user's channel: a report, or an event for the watchers."""
         if payload.startswith(PACKET_START):
-            self._manager.broadcast(presence_name(key), Packet(payload))
+            self._manager.broadcast(presence_name(key), bus_packet(payload))
             return
         watched = self._watched.get(key)
         if self._sightings.hear(watched.sighting if watched is not None else None, payload):
@@ -244,7 +245,7 @@ class Watching:
 
     def tell_watchers(self, user_id: str, event: ServerEvent) -> None:
         """Send an event to a user's watchers on all nodes. Never waits."""
-        packet = event_packet(event.wire_name, event.wire_json())
+        packet = server_packet(event)
         self._manager.broadcast(presence_name(user_id), packet)
         self._cluster.publish(presence_name(user_id), None, packet.payload)
 
@@ -258,7 +259,7 @@ def presence_packet(user_id: str, presence: Presence, *, is_new: bool) -> Packet
         event = UserOnline(user_id=user_id, status=presence.status)
     else:
         event = UserStatusChanged(user_id=user_id, status=presence.status)
-    return event_packet(event.wire_name, event.wire_json())
+    return server_packet(event)
 
 
 def presence_name(user_id: str) -> str:

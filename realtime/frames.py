@@ -21,13 +21,17 @@ def websocket_frame(payload: bytes, opcode: int = _TEXT) -> bytes:
 
 
 class Packet:
-    """An outgoing Engine.IO packet. `payload` is its text with the type digit in front, or raw bytes when `binary`."""
+    """An outgoing Engine.IO packet. `payload` is its text with the type digit in front, or raw bytes when `binary`.
 
-    __slots__ = ("binary", "frame", "payload")
+    A `droppable` one may be left out for a client that does not keep up.
+    """
 
-    def __init__(self, payload: bytes, *, binary: bool = False) -> None:
+    __slots__ = ("binary", "droppable", "frame", "payload")
+
+    def __init__(self, payload: bytes, *, binary: bool = False, droppable: bool = False) -> None:
         self.payload = payload
         self.binary = binary
+        self.droppable = droppable
         self.frame = websocket_frame(payload, _BINARY if binary else _TEXT)
 
     def for_polling(self) -> bytes:

@@ -214,6 +214,6 @@ class Manager(AsyncManager):
         return [] if session is None else [sid, *session.rooms]
 
 
-def event_packet(event: str, payload: bytes, namespace: str = "/") -> Packet:
+def event_packet(event: str, payload: bytes, namespace: str = "/", *, droppable: bool = False) -> Packet:
     """An event with one argument, already in JSON, encoded for everybody."""
-    return Packet(encode_event(event, payload, namespace))
+    return Packet(encode_event(event, payload, namespace), droppable=droppable)

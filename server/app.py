@@ -36,6 +36,7 @@ from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
 from server.http.pages import setup_pages
+from server.loop_lag import LoopLag
 from server.moderation import Webhook, load_hook
 from server.origins import origin_check
 from server.presence import make_presence
@@ -187,6 +188,12 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         yield
         await asyncio.gather(revocations.close(), connections.stop())
 
+    async def loop_lag(app: web.Application) -> AsyncIterator[None]:
+        lag = LoopLag(metrics.loop_lag.observe)
+        lag.start()
+        yield
+        lag.stop()
+
     async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
         if webhook is not None:
             await webhook.start()
@@ -206,7 +213,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus])
+    app.cleanup_ctx.extend([loop_lag, stores, token_keys, moderation_hook, sessions, bus])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     setup_health(app, mongo=mongo, cluster=cluster, metrics=metrics)
