@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -278,6 +278,15 @@ class Fanout:
         """The rooms that any of the user's devices on this node is in."""
         names = {name for session in self._manager.members(user_name(user_id)) for name in session.rooms}
         return {name.removeprefix("room:") for name in names if name.startswith("room:")}
+
+    def met_here(self, user_id: str, others: Iterable[str]) -> set[str]:
+        """Those of the others whose devices on this node share a room with the user's."""
+        mine = {room_name(room_id) for room_id in self.rooms_of(user_id)}
+        return {
+            other
+            for other in others
+            if any(not mine.isdisjoint(session.rooms) for session in self._manager.members(user_name(other)))
+        }
 
     async def close(self) -> None:
         """Stop catching up."""

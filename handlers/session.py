@@ -32,6 +32,7 @@ async def open_session(
     caller: Caller, session_id: str, device_id: str | None, limits: dict[str, int], services: Services
 ) -> SessionReady:
     """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between."""
+    services.tracker.await_return(caller.user_id)
     with services.fanout.entering(caller.user_id) as expelled:
         await services.fanout.enter_as(session_id, caller.user_id)
         stored = await services.members.memberships_of(caller.user_id)

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import errno
-import gc
 import os
 import resource
 import signal
@@ -107,9 +106,6 @@ async def _serve(settings: Settings) -> None:
         try:
             await runner.setup()
             await _listen(runner, settings)
-            # All that is there now stays to the end; looking through it again and again stopped the loop for 60 ms.
-            gc.collect()
-            gc.freeze()
             host, port = runner.addresses[0][:2]
             _log.info("listening", host=host, port=port)
             if settings.environment == "development":

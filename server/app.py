@@ -32,6 +32,7 @@ from handlers.services import Services
 from handlers.unread import UnreadCounts
 from realtime.cluster import Cluster
 from realtime.server import Server
+from server.garbage import Garbage
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
@@ -188,10 +189,13 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         yield
         await asyncio.gather(revocations.close(), connections.stop())
 
-    async def loop_lag(app: web.Application) -> AsyncIterator[None]:
+    async def loop(app: web.Application) -> AsyncIterator[None]:
         lag = LoopLag(metrics.loop_lag.observe)
+        garbage = Garbage(lambda: connections.ended, lambda: len(server.manager.sessions))
         lag.start()
+        garbage.start()
         yield
+        garbage.stop()
         lag.stop()
 
     async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
@@ -213,7 +217,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([loop_lag, stores, token_keys, moderation_hook, sessions, bus])
+    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, loop])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     setup_health(app, mongo=mongo, cluster=cluster, metrics=metrics)

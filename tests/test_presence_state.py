@@ -35,7 +35,7 @@ def test_merging_by_nodes_is_merging_all(by_node: list[list[PresenceStatus]]) ->
     """How a user's devices are spread over nodes makes no difference."""
     reports = [Report(status, len(mine), 1) for mine in by_node if (status := merge(mine)) is not None]
     everyone = [status for mine in by_node for status in mine]
-    found = present(reports, [])
+    found = present(reports, None)
     assert found.status == expected(everyone)
     assert found.devices == (0 if found.status == "offline" else len(everyone))
 
@@ -146,7 +146,7 @@ class Cluster(RuleBasedStateMachine):
 
     def tell(self) -> None:
         """The watcher is told the difference."""
-        now = present(self.known.values(), [])
+        now = present([*self.known.values()], None)
         change = diff(self.shown, now)
         assert (change is None) == (self.shown.status == now.status)
         if change is not None:
@@ -157,7 +157,7 @@ class Cluster(RuleBasedStateMachine):
     @invariant()
     def a_reading_in_peace_knows_all(self) -> None:
         """What Redis holds, read while nothing happens, is what the devices say."""
-        found = present(update({}, self.redis, ()).values(), [])
+        found = present([*update({}, self.redis, ()).values()], None)
         assert found.status == expected(status for status, _ in self.model.values())
 
     def teardown(self) -> None:
@@ -203,9 +203,9 @@ def test_gone_devices_are_bounded() -> None:
 def test_when_somebody_was_last_seen() -> None:
     """By any node's last word, or when a node died; never while they are here or hide."""
     gone = Report(PresenceStatus.ONLINE, 0, 1, 500)
-    assert present([gone], [None, 700]) == Presence("offline", 700)
-    assert present([gone, Report(PresenceStatus.AWAY, 1, 1)], [700]) == Presence("away", None, 1)
-    assert present([gone, Report(PresenceStatus.INVISIBLE, 1, 1, 600)], [700]) == OFFLINE
+    assert present([gone], 700) == Presence("offline", 700)
+    assert present([gone, Report(PresenceStatus.AWAY, 1, 1)], 700) == Presence("away", None, 1)
+    assert present([gone, Report(PresenceStatus.INVISIBLE, 1, 1, 600)], 700) == OFFLINE
 
 
 def test_nodes_die_by_their_heartbeats_alone() -> None:
