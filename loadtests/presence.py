@@ -117,7 +117,7 @@ def _line(row: Row) -> str:
     away = f", away {max(told.away):.1f} s at most" if told.away else ""
     late = sum(seconds >= GRACE_SECONDS for seconds in told.away)
     return (
-        f"{row.phase:8} {row.seconds:5.1f} s, {events:,} events {dict(told.events)}{away}, {late} back after the grace, "
+        f"{row.phase:8} {row.seconds:5.1f} s, {events:,} events {dict(told.events)}{away}, {late} after the grace, "
         f"{told.wrongly_offline} wrongly offline, {told.close_by} within a second, failures {dict(told.failures)}; "
         f"loop at most {row.after.worst_lag(row.before) * 1000:g} ms late, "
         f"{row.after.cpu_seconds - row.before.cpu_seconds:.1f} s CPU, {row.after.resident_bytes / 1e6:.0f} MB"
@@ -137,10 +137,9 @@ async def _server(url: str | None, secret: str | None) -> AsyncIterator[tuple[st
 
 
 async def _main(options: argparse.Namespace) -> bool:
+    plan = Plan(options.users, options.watchers, options.processes, tuple(options.phases.split(",")))
     async with _server(options.url, options.secret) as (url, secret):
-        rows = await run_presence(
-            Plan(options.users, options.watchers, options.processes, tuple(options.phases.split(","))), url, secret
-        )
+        rows = await run_presence(plan, url, secret)
     return all(row.clean for row in rows)
 
 

@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
@@ -130,7 +131,7 @@ class Watcher:
 
 
 class Crew:
-    """All watchers of a worker. Orders: connect, watch, and the phases blink, flap, leave; each answered with a Told."""
+    """All watchers of a worker. Orders: connect, watch, blink, flap, leave; each is answered with a Told."""
 
     def __init__(self, pipe: Pipe, groups: Groups) -> None:
         self._pipe = pipe
@@ -187,7 +188,7 @@ class Crew:
         for turn in range(int(seconds * FLAPS_PER_SECOND)):
             began = asyncio.get_running_loop().time()
             status = "online" if turn % 2 else "busy"
-            await self._all(self._insist(lambda w=watcher: w.set_status(status)) for watcher in self._half)  # type: ignore[misc]
+            await self._all(self._insist(partial(watcher.set_status, status)) for watcher in self._half)
             await asyncio.sleep(max(0.0, began + 1 / FLAPS_PER_SECOND - asyncio.get_running_loop().time()))
         await asyncio.sleep(2)
 
