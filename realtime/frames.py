@@ -6,24 +6,28 @@ Sources: RFC 6455 section 5.2 (frames), Engine.IO protocol 4 (packets).
 import base64
 from typing import Final
 
-_TEXT: Final = 0x81
-_BINARY: Final = 0x82
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSING: Final = 0x8
+PINGING: Final = 0x9
+PONGING: Final = 0xA
+_FINAL: Final = 0x80
 
 
-def websocket_frame(payload: bytes, opcode: int = _TEXT) -> bytes:
+def websocket_frame(payload: bytes, opcode: int = TEXT) -> bytes:
     """An unmasked, unfragmented, uncompressed frame, as servers send it."""
     length = len(payload)
     if length < 126:
-        return bytes((opcode, length)) + payload
+        return bytes((_FINAL | opcode, length)) + payload
     if length < 65536:
-        return bytes((opcode, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((opcode, 127)) + length.to_bytes(8, "big") + payload
+        return bytes((_FINAL | opcode, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((_FINAL | opcode, 127)) + length.to_bytes(8, "big") + payload
 
 
 class Packet:
     """An outgoing Engine.IO packet. `payload` is its text with the type digit in front, or raw bytes when `binary`.
 
-    A `droppable` one may be left out for a client that does not keep up.
+    A `droppable` one is left out for a client that lags behind: what it says is soon out of date.
     """
 
     __slots__ = ("binary", "droppable", "frame", "payload")
@@ -32,7 +36,7 @@ class Packet:
         self.payload = payload
         self.binary = binary
         self.droppable = droppable
-        self.frame = websocket_frame(payload, _BINARY if binary else _TEXT)
+        self.frame = websocket_frame(payload, BINARY if binary else TEXT)
 
     def for_polling(self) -> bytes:
         """The packet inside a polling payload; binary goes as base64 behind a `b`."""

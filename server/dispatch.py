@@ -8,6 +8,7 @@ import structlog
 from pydantic import ValidationError
 
 from auth.caller import Caller
+from handlers.messages import Answer
 from handlers.routes import ROUTES
 from handlers.services import Services
 from protocol.errors import FieldFault, Internal, ParleyError, Unavailable, UnknownEvent, ValidationFailed
@@ -30,6 +31,18 @@ async def dispatch(name: str, args: list[Any], caller: Caller, services: Service
         return await route.handle(caller, command, services)
     except Exception as error:
         raise as_parley_error(error, name) from error
+
+
+def dispatch_at_once(name: str, args: list[Any], caller: Caller, services: Services, answer: Answer) -> bool:
+    """Serve one event without a wait, if it can be; False leaves it to `dispatch`. `answer` is told what came of it."""
+    route = ROUTES.get(name)
+    if route is None or route.at_once is None:
+        return False
+    try:
+        return route.at_once(caller, route.command.model_validate(_payload(args)), services, answer)
+    except Exception as error:
+        answer(error)
+        return True
 
 
 def _payload(args: list[Any]) -> Any:

@@ -1,7 +1,8 @@
 """The Socket.IO namespace: connect, event → dispatch → ack, disconnect."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import socketio
@@ -19,7 +20,7 @@ from protocol.resources import Failure
 from realtime.manager import Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event
 from realtime.server import Server
-from server.dispatch import as_parley_error, dispatch, failure_json, success_json
+from server.dispatch import as_parley_error, dispatch, dispatch_at_once, failure_json, success_json
 from server.telemetry import Metrics
 
 DEVICE_ID_MAX: Final = 128
@@ -74,6 +75,29 @@ class Gateway(socketio.AsyncNamespace):
 
     # --- events ---------------------------------------------------------------------------------------------------
 
+    def begin_event(self, event: Event) -> bool:
+        """Serve an event at once, if it needs no wait."""
+        return dispatch_at_once(
+            event.name, event.args, event.session.data, self._services, partial(self._answered, event)
+        )
+
+    def _answered(self, event: Event, outcome: Reply | Coroutine[Any, Any, Reply] | Exception) -> None:
+        """What came of an event that was served at once."""
+        if isinstance(outcome, Exception):
+            self._fail(event, as_parley_error(outcome, event.name))
+        elif isinstance(outcome, Reply):
+            self._succeed(event, outcome)
+        else:
+            self.server.own(self._complete(event, outcome))
+            return
+        event.finish()
+
+    async def _complete(self, event: Event, rest: Awaitable[Reply]) -> None:
+        try:
+            await self._finish(event, rest)
+        finally:
+            event.finish()
+
     async def handle_event(self, event: Event) -> Awaitable[None] | None:
         """Serve and answer one event; what it returns may overlap with the next ones of its name."""
         caller: Caller = event.session.data
@@ -116,7 +140,7 @@ class Gateway(socketio.AsyncNamespace):
 
     def _measure(self, event: Event, outcome: str) -> None:
         self._metrics.answered(
-            event.name if event.name in ROUTES else "unknown", outcome, self.server.now() - event.due + DEADLINE_SECONDS
+            event.name if event.name in ROUTES else "unknown", outcome, self.server.now() - event.received
         )
 
 

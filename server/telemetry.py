@@ -87,7 +87,14 @@ class Metrics:
         self.mentions_dropped = Counter(
             "parley_mentions_dropped", "Messages whose mentions made no notifications", registry=self.registry
         )
+        self.limits_hit = Counter(
+            "parley_limits_hit", "Clients or events past a bound, by bound", ["limit"], registry=self.registry
+        )
         self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+    def limit_hit(self, limit: str) -> None:
+        """Count something that went past one of `realtime.limits.Limits`."""
+        self.limits_hit.labels(limit).inc()
 
     def answered(self, event: str, outcome: str, seconds: float) -> None:
         """Count one event and the time to its answer."""
