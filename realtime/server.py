@@ -8,6 +8,7 @@ an event at once.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from realtime.socket import Socket
 from realtime.timeouts import Timeout
 
 SESSION_CLOSED: Final = "session:closed"
+LEAVING_AT_ONCE: Final = 100
+"""Sessions that leave their rooms before the loop may do something else; one in fifty rooms takes 0.1 ms."""
 
 log = structlog.get_logger()
 stock_log = logging.getLogger("socketio")
@@ -53,6 +56,7 @@ class Server(socketio.AsyncServer):
         self._limits = limits
         self._on_limit = on_limit
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: deque[tuple[Session, str]] = deque()
         self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
         self._handshakes: dict[Socket, Handshake] = {}
         self._loop = asyncio.get_running_loop()
@@ -153,13 +157,21 @@ class Server(socketio.AsyncServer):
             self._loop.call_soon(lambda: self.close_socket(socket, "SLOW_CONSUMER", reconnect=True))
 
     def closed(self, socket: Socket, reason: str) -> None:
-        """Forget a connection and all its sessions."""
+        """Forget a connection and all its sessions; of thousands that end in one tick, some sessions in each."""
         self.eio.forget(socket)
         self._handshakes.pop(socket, None)
         self._partial.pop(socket, None)
         self._unconnected.end(socket)
-        for session in list(socket.sessions.values()):
-            self._leave(session, reason)
+        for session in socket.sessions.values():
+            if not self._leaving:
+                self._loop.call_soon(self._let_leave)
+            self._leaving.append((session, reason))
+
+    def _let_leave(self) -> None:
+        for _ in range(min(len(self._leaving), LEAVING_AT_ONCE)):
+            self._leave(*self._leaving.popleft())
+        if self._leaving:
+            self._loop.call_soon(self._let_leave)
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
@@ -309,5 +321,5 @@ class Server(socketio.AsyncServer):
             await asyncio.gather(*(pipeline.drained() for pipeline in pipelines))
         for socket in list(self.eio.sockets.values()):
             self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._leaving:
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))

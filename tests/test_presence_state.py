@@ -1,17 +1,20 @@
 """The pure parts of typing and presence: whatever order things come in, everybody ends up knowing what is."""
 
+import asyncio
 from collections.abc import Iterable
 
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from presence.deadlines import Deadlines
+from presence.deadlines import Alarm, Deadlines
 from presence.devices import GRACE_SECONDS, LINGERING_MAX, Devices
 from presence.nodes import LIFE_SECONDS, Nodes
 from presence.state import OFFLINE, Presence, Report, diff, merge, present, update
 from presence.typists import EXPIRY_SECONDS, SWALLOW_SECONDS, Typists
 from protocol.types import PresenceStatus
+from tests.clients.user import eventually
 
 NODES = ("n1", "n2", "n3")
 USER = "alice"
@@ -296,3 +299,19 @@ def test_every_start_is_stopped_once(steps: list[tuple[str, str, str, float]]) -
         assert {room for room in ("r1", "r2") if (room, USER) in typists} == set(announced)
     stopped(typists.gone("s1") + typists.gone("s2"))
     assert announced == {}
+
+
+def test_an_alarm_set_for_the_past_can_be_set_again() -> None:
+    """On the server's loop, too: a time that is past rings next, whatever is asked for in between."""
+
+    async def ring_once() -> int:
+        rings: list[None] = []
+        alarm = Alarm(lambda: rings.append(None))
+        now = asyncio.get_running_loop().time()
+        for due in (now - 1, now + 60, now - 2):
+            alarm.set(due)
+        await eventually(lambda: bool(rings))
+        alarm.stop()
+        return len(rings)
+
+    assert uvloop.run(ring_once()) == 1
