@@ -43,7 +43,8 @@ class Fanout:
 
     Changes of membership go on the room's own channel, so that they stand in line with the room's messages, and on
     the user's, which every node with a device of theirs listens to; they are confirmed before the caller goes on.
-    `on_event(name, payload)` overhears what is told to a whole room or user; it is synchronous and must not raise.
+    `on_event(name, payload)` overhears what is told to a whole room or user, `on_heard` what another node tells them;
+    both are synchronous and must not raise.
 
     `on_entered(session_id, room_ids)` tells that a session of this node is let into rooms; `on_left(user_id, room_id)`
     that somebody, on whatever node, was taken out of a room that this node listens to. Both are synchronous.
@@ -63,6 +64,7 @@ class Fanout:
         self._listening: dict[str, int] = {}
         self._numbers = itertools.count()
         self.on_event: Callable[[str, bytes], None] = lambda name, payload: None
+        self.on_heard: Callable[[str, bytes], None] = lambda name, payload: None
         manager.on_filled = self._filled
         manager.on_emptied = self._emptied
         cluster.on_frame = self._frame
@@ -128,6 +130,7 @@ class Fanout:
             listener.heard(_key(name), payload)
         else:
             self.on_event(name, payload)
+            self.on_heard(name, payload)
             self._manager.broadcast(name, bus_packet(payload))
 
     # --- changes that nodes take note of ----------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from handlers.rooms import announce_direct_room
 from handlers.services import Services
 from protocol.commands import ROOM_MENTION, ReadHistory, SendMessage
 from protocol.errors import NotFound
-from protocol.replies import EncodedReply, HistoryPage, Reply, SendReply
+from protocol.replies import AnyReply, EncodedReply, HistoryPage, SendReply
 from protocol.resources import Message
-from protocol.types import RoomKind
+from protocol.types import RoomKind, iso_utc
 from storage.lane import Appended
 from storage.messages import Draft, as_message, payload_digest
 
-Answer = Callable[[Reply | Coroutine[Any, Any, Reply] | Exception], None]
+Answer = Callable[[AnyReply | Coroutine[Any, Any, AnyReply] | Exception], None]
 
 
 async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[SendReply | EncodedReply]:
@@ -67,11 +67,11 @@ def _settled(outcome: Appended | Exception, *, caller: Caller, services: Service
     if isinstance(outcome, Exception):
         answer(outcome)
         return
-    message, message_json = _publish(outcome, caller, services)
+    message, reply = _publish(outcome, caller, services)
     if outcome.duplicate or message.seq == 1:
-        answer(_complete(message, message_json, outcome.duplicate, caller, services))
+        answer(_complete(message, reply, outcome.duplicate, caller, services))
     else:
-        answer(SendReply.encode(message, message_json))
+        answer(reply)
 
 
 def _draft(caller: Caller, command: SendMessage, text: str | None, mentions: list[str]) -> Draft:
@@ -93,22 +93,26 @@ def _draft(caller: Caller, command: SendMessage, text: str | None, mentions: lis
 async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> SendReply | EncodedReply:
     """Publish what is durable now, and say which place it took."""
     appended = await commit
-    message, message_json = _publish(appended, caller, services)
-    return await _complete(message, message_json, appended.duplicate, caller, services)
+    message, reply = _publish(appended, caller, services)
+    return await _complete(message, reply, appended.duplicate, caller, services)
 
 
-def _publish(appended: Appended, caller: Caller, services: Services) -> tuple[Message, bytes]:
-    """A repeated message is published again, which heals a crash between the commit and the first publish."""
+def _publish(appended: Appended, caller: Caller, services: Services) -> tuple[Message, EncodedReply]:
+    """Deliver what is durable now; returns it, and the reply to its first sender.
+
+    A repeated message is published again, which heals a crash between the commit and the first publish.
+    """
     message = as_message(appended.document)
-    message_json = message.wire_json()
+    created_at = iso_utc(message.created_at)
+    message_json = message.wire_json() if appended.duplicate else Message.encode(message, created_at)
     services.delivery.publish(message, message_json, skip=caller.session_id)
     if message.mentions:
         services.notifier.mentioned(message)
-    return message, message_json
+    return message, SendReply.encode(message, message_json, created_at)
 
 
 async def _complete(
-    message: Message, message_json: bytes, duplicate: bool, caller: Caller, services: Services
+    message: Message, reply: EncodedReply, duplicate: bool, caller: Caller, services: Services
 ) -> SendReply | EncodedReply:
     """The reply to a message that is out; before a direct room's first one, its other side is shown the room."""
     if message.seq == 1:
@@ -124,7 +128,7 @@ async def _complete(
             duplicate=True,
             message=shown,
         )
-    return SendReply.encode(message, message_json)
+    return reply
 
 
 async def _check_may_send(caller: Caller, room_id: str, services: Services) -> None:

@@ -47,10 +47,9 @@ class UnreadCounts:
         tallies = {room_id: self._tally(room_id, seq) for room_id, seq in last.items()}
         mine = [membership for membership in memberships if membership.room_id in tallies]
         elsewhere = [membership for membership in memberships if membership.room_id not in tallies]
-        newest, counted, states = await asyncio.gather(
-            self._newest({room_id: tally for room_id, tally in tallies.items() if tally.newest is None and tally.last}),
-            self._counted([(tallies[membership.room_id], membership) for membership in mine]),
-            self._states.of(elsewhere) if elsewhere else _nothing(),
+        unnamed = {room_id: tally for room_id, tally in tallies.items() if tally.newest is None and tally.last}
+        newest, counted, states = await self._read(
+            unnamed, [(tallies[membership.room_id], membership) for membership in mine], elsewhere
         )
         self._shrink()
         for membership in mine:
@@ -70,7 +69,29 @@ class UnreadCounts:
         if tally is not None:
             self._held -= tally.size
 
+    def at(self, room_id: str, user_id: str, read_seq: int) -> Unread | None:
+        """What a member who has read up to there has not read, if that is known here without a wait."""
+        tally = self._tallies.get(room_id)
+        if tally is None or self._delivery.certain((room_id,)).get(room_id) != tally.last:
+            return None
+        above = tally.above(user_id, max(read_seq, tally.floor))
+        if read_seq >= tally.floor:
+            return above
+        counted = tally.counted.get(user_id)
+        if counted is None or counted.read_seq != read_seq:
+            return None
+        return Unread(counted.unread.unread + above.unread, counted.unread.mentions + above.mentions)
+
     # --- from the store -------------------------------------------------------------------------------------------
+
+    async def _read(
+        self, unnamed: dict[str, Tally], mine: Sequence[tuple[Tally, Membership]], elsewhere: Sequence[Membership]
+    ) -> tuple[dict[str, LastMessage], dict[str, Unread], dict[str, RoomState]]:
+        if not unnamed and not elsewhere:
+            return {}, await self._counted(mine), {}
+        return await asyncio.gather(
+            self._newest(unnamed), self._counted(mine), self._states.of(elsewhere) if elsewhere else _nothing()
+        )
 
     async def _newest(self, tallies: dict[str, Tally]) -> dict[str, LastMessage]:
         changes = {room_id: tally.changes for room_id, tally in tallies.items()}
@@ -94,6 +115,8 @@ class UnreadCounts:
                 known[membership.room_id] = counted.unread
             else:
                 unknown.append((tally, membership, tally.changes))
+        if not unknown:
+            return known
         stretches = [Stretch(m.room_id, m.user_id, m.read_seq, tally.floor) for tally, m, _ in unknown]
         results = await self._states.unread(stretches)
         for (tally, membership, changes), unread in zip(unknown, results, strict=True):

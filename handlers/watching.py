@@ -29,8 +29,8 @@ TELL_SECONDS: Final = 1.0
 """Between two events about the same user to the same watcher."""
 REWRITE_SECONDS: Final = 2.0
 """After a gap nodes that were without Redis as well write again what it may have lost; then it can be read."""
-TOLD_AT_ONCE: Final = 1_000
-"""Watchers told before the loop may do something else; one costs it up to 10 µs, for most of it is writing."""
+TOLD_AT_ONCE: Final = 5_000
+"""Watchers told before the loop may do something else; one costs it 1 µs."""
 SLICE: Final = 500
 """Watched users looked at before the loop may do something else."""
 PACKET_START: Final = b"4"

@@ -20,6 +20,7 @@ from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.healing import Healing
+from handlers.member_cache import MemberCache
 from handlers.memberships import tell_moved
 from handlers.moderation import Moderation
 from handlers.notifier import Notifier
@@ -152,6 +153,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         threads=threads,
         room_records=RoomRecords(rooms, delivery, fanout),
         unread=unread,
+        member_cache=MemberCache(members, fanout, time.monotonic),
         badges=badges,
         tracker=presence.tracker,
         watching=presence.watching,

@@ -15,7 +15,7 @@ from handlers.services import Services
 from handlers.session import authenticate, open_session
 from protocol.errors import DeadlineExceeded, ParleyError, Unavailable
 from protocol.events import EventFailed
-from protocol.replies import Reply
+from protocol.replies import AnyReply
 from protocol.resources import Failure
 from realtime.manager import Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event
@@ -81,18 +81,18 @@ class Gateway(socketio.AsyncNamespace):
             event.name, event.args, event.session.data, self._services, partial(self._answered, event)
         )
 
-    def _answered(self, event: Event, outcome: Reply | Coroutine[Any, Any, Reply] | Exception) -> None:
+    def _answered(self, event: Event, outcome: AnyReply | Coroutine[Any, Any, AnyReply] | Exception) -> None:
         """What came of an event that was served at once."""
         if isinstance(outcome, Exception):
             self._fail(event, as_parley_error(outcome, event.name))
-        elif isinstance(outcome, Reply):
+        elif isinstance(outcome, AnyReply):
             self._succeed(event, outcome)
         else:
             self.server.own(self._complete(event, outcome))
             return
         event.finish()
 
-    async def _complete(self, event: Event, rest: Awaitable[Reply]) -> None:
+    async def _complete(self, event: Event, rest: Awaitable[AnyReply]) -> None:
         try:
             await self._finish(event, rest)
         finally:
@@ -106,12 +106,12 @@ class Gateway(socketio.AsyncNamespace):
         except ParleyError as error:
             self._fail(event, error)
             return None
-        if isinstance(reply, Reply):
+        if isinstance(reply, AnyReply):
             self._succeed(event, reply)
             return None
         return self._finish(event, reply)
 
-    async def _finish(self, event: Event, rest: Awaitable[Reply]) -> None:
+    async def _finish(self, event: Event, rest: Awaitable[AnyReply]) -> None:
         try:
             self._succeed(event, await rest)
         except Exception as error:
@@ -122,7 +122,7 @@ class Gateway(socketio.AsyncNamespace):
         store_is_away = self.server.now() < self._store_away_until
         self._fail(event, Unavailable() if store_is_away else DeadlineExceeded())
 
-    def _succeed(self, event: Event, reply: Reply) -> None:
+    def _succeed(self, event: Event, reply: AnyReply) -> None:
         if self.server.respond(event, success_json(reply)):
             self._measure(event, "ok")
 
