@@ -197,16 +197,21 @@ async def run_signals(plan: Plan, url: str, secret: str) -> tuple[Phase, Phase]:
 
 def report(quiet: Phase, noisy: Phase, plan: Plan) -> str:
     """What came of it, in a few lines."""
-    lines = [
-        f"{phase.name}: {phase.acks.total:,} messages, acks p50 {phase.acks.percentile(50) / 1000:.1f} ms, "
-        f"p99 {phase.acks.percentile(99) / 1000:.1f} ms; {phase.event_acks.total / plan.seconds:,.0f} events/s, "
-        f"acks p99 {phase.event_acks.percentile(99) / 1000:.1f} ms; server {phase.cpu_seconds:.2f} s CPU; "
-        f"failures {dict(phase.failures)}"
-        for phase in (quiet, noisy)
-    ]
+    lines = [_line(phase, plan) for phase in (quiet, noisy)]
     cost = (noisy.cpu_seconds - quiet.cpu_seconds) / max(1, noisy.event_acks.total)
     ratio = noisy.acks.percentile(99) / max(1, quiet.acks.percentile(99))
     return "\n".join([*lines, f"p99 {ratio:.2f} times the quiet one; {cost * 1e6:.0f} µs of server CPU an event"])
+
+
+def _line(phase: Phase, plan: Plan) -> str:
+    acks, event_acks, before, after = phase.acks, phase.event_acks, phase.before, phase.after
+    return (
+        f"{phase.name}: {acks.total:,} messages, acks p50 {acks.percentile(50) / 1000:.1f} ms, "
+        f"p99 {acks.percentile(99) / 1000:.1f} ms (the server says below {after.send_ack(before, 0.99) * 1000:g}); "
+        f"{event_acks.total / plan.seconds:,.0f} events/s, acks p99 {event_acks.percentile(99) / 1000:.1f} ms; "
+        f"server {phase.cpu_seconds:.2f} s CPU, loop at most {after.worst_lag(before) * 1000:g} ms late; "
+        f"failures {dict(phase.failures)}"
+    )
 
 
 async def _main(options: argparse.Namespace) -> bool:

@@ -15,7 +15,7 @@ from realtime.packets import MalformedPacket
 from realtime.timeouts import Timeout, Timeouts
 from realtime.websocket import NORMAL_CLOSURE, WebSocket
 
-LAZY_SECONDS: Final = 0.05
+LAZY_SECONDS: Final = 0.1
 """How long droppable packets wait for company: in a busy room most of their cost is writing each by itself."""
 LAZY_AT_ONCE: Final = 1_000
 """Sockets written to before the loop may do something else; one takes it up to 10 µs."""
