@@ -84,7 +84,8 @@ class Watcher:
 
     def __init__(self, url: str, person: Person, others: Sequence[str], on_told: Callable[[str, bytes, float], None]):
         self.user_id = person.user_id.encode()
-        self.left_at: float | None = None
+        self.is_away = False
+        self.left_at = self.came_at = 0.0
         self._url = url
         self._token = person.token
         self._others = others
@@ -110,10 +111,14 @@ class Watcher:
 
     def drop(self) -> None:
         """Lose the connection without a word."""
-        self.left_at = asyncio.get_running_loop().time()
+        self.is_away, self.left_at = True, asyncio.get_running_loop().time()
         self._told_at.clear()
         if self._connection is not None:
             self._connection.close()
+
+    def seconds_away(self) -> float:
+        """How long the last absence was, or has been so far; what is told of it may come after its end."""
+        return (asyncio.get_running_loop().time() if self.is_away else self.came_at) - self.left_at
 
     def check_pings(self) -> None:
         """End a connection that has gone silent."""
@@ -163,10 +168,7 @@ class Crew:
         self._told.events[kind] += 1
         self._told.close_by += gap < CLOSE_BY_SECONDS
         if kind == "offline":
-            left_at = self._watchers[user_id].left_at
-            now = asyncio.get_running_loop().time()
-            # The seconds that the way back to the watchers took are the users' own.
-            self._told.wrongly_offline += left_at is None or now - left_at < GRACE_SECONDS
+            self._told.wrongly_offline += self._watchers[user_id].seconds_away() < GRACE_SECONDS
 
     async def _connect(self, _: None) -> None:
         await self._all(self._come(watcher) for watcher in self._watchers.values())
@@ -179,7 +181,7 @@ class Crew:
         for watcher in self._half:
             watcher.drop()
         await asyncio.sleep(seconds)
-        await self._all(self._come(watcher, watch=True) for watcher in self._half)
+        await self._come_back()
         # Long enough for the grace of all to end, and for what comes a second later.
         await asyncio.sleep(GRACE_SECONDS + 2)
 
@@ -197,16 +199,18 @@ class Crew:
         for watcher in self._half:
             watcher.drop()
         await asyncio.sleep(seconds)
-        await self._all(self._come(watcher, watch=True) for watcher in self._half)
+        await self._come_back()
         await asyncio.sleep(2)
 
-    async def _come(self, watcher: Watcher, *, watch: bool = False) -> None:
+    async def _come_back(self) -> None:
+        await self._all(self._come(watcher) for watcher in self._half)
+        await self._all(self._insist(watcher.watch) for watcher in self._half)
+
+    async def _come(self, watcher: Watcher) -> None:
         await self._insist(watcher.connect)
-        if watcher.left_at is not None:
-            self._told.away.append(asyncio.get_running_loop().time() - watcher.left_at)
-            watcher.left_at = None
-        if watch:
-            await self._insist(watcher.watch)
+        if watcher.is_away:
+            watcher.is_away, watcher.came_at = False, asyncio.get_running_loop().time()
+            self._told.away.append(watcher.seconds_away())
 
     async def _insist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         for _ in range(TRIES_MAX):

@@ -218,6 +218,7 @@ class Server(socketio.AsyncServer):
         was_connected = session.connected
         if session.pipeline is not None and session.pipeline.is_busy:
             self.own(session.pipeline.drained())
+        session.pipeline = None
         self.manager.remove(session)
         self.manager.callbacks.pop(session.sid, None)
         if was_connected:

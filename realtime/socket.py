@@ -271,8 +271,9 @@ class Socket:
         self._all.receiver.malformed(self)
 
     def lost(self) -> None:
-        """The websocket has gone."""
+        """The websocket has gone. What dies here refers to nothing that refers to it: it need not be collected."""
         self.end("transport close")
+        self._websocket = None
 
     # --- long-polling ---------------------------------------------------------------------------------------------
 

@@ -2,20 +2,20 @@
 
 CPython's full collections go through all that lives, and with ten thousand connections that took half a second, every
 other second. Objects that have survived one are frozen instead, so that a full collection costs what has come since
-the last one. What dies later goes by its reference count; of frozen objects that refer to each other, as the remains
-of some connections do, only a thaw finds out that they are dead.
+the last one. What dies later goes by its reference count, as sessions and sockets do; of frozen objects that refer to
+each other only a thaw finds out that they are dead.
 """
 
 import gc
 from collections.abc import Callable
 from typing import Any, Final
 
-THRESHOLDS: Final = (20_000, 5, 5)
+THRESHOLDS: Final = (10_000, 3, 10)
 """Next to nothing here is in cycles, and looking for them after every 700 objects took 9 % of a busy server's time;
-half a million new objects, which is when a full collection looks through them, take it 50 ms."""
-DEAD_MAX: Final = 20_000
-"""Sessions that may have ended since the last thaw, if there are not more alive; the remains of one are 20 kB at most.
-The full collection that follows a thaw looks through everything once."""
+300,000 new objects, which is when a full collection looks through them, take it 50 ms."""
+DEAD_MAX: Final = 100_000
+"""Sessions that may have ended since the last thaw, if there are not more alive. Those of websockets leave nothing
+behind; the full collection that follows a thaw looks through everything once, and stops the loop meanwhile."""
 
 
 class Garbage:
