@@ -134,6 +134,10 @@ class Tracker:
         self._devices.connect(session_id, user_id, device_id)
         self._changed(user_id)
 
+    def await_return(self, user_id: str) -> None:
+        """A device is being let in, and `connect` will follow soon; whoever is on their way back has not left."""
+        self._devices.await_return(user_id, self._now())
+
     def disconnect(self, session_id: str) -> None:
         """It has gone; it counts until its grace is over."""
         user_id = self._devices.disconnect(session_id, self._now())

@@ -20,6 +20,7 @@ from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.healing import Healing
+from handlers.member_cache import MemberCache
 from handlers.memberships import tell_moved
 from handlers.moderation import Moderation
 from handlers.notifier import Notifier
@@ -37,10 +38,12 @@ from realtime.emitters import Emitters, redis_client
 from realtime.foreign import ForeignReader
 from realtime.server import Server, create_server
 from server.catalogue import event_names
+from server.garbage import Garbage
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
 from server.http.pages import setup_pages
+from server.loop_lag import LoopLag
 from server.moderation import Webhook, load_hook
 from server.origins import origin_check
 from server.presence import make_presence
@@ -161,6 +164,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         threads=threads,
         room_records=RoomRecords(rooms, delivery, fanout),
         unread=unread,
+        member_cache=MemberCache(members, fanout, time.monotonic),
         badges=badges,
         tracker=presence.tracker,
         watching=presence.watching,
@@ -218,6 +222,15 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         yield
         await emitters.stop()
 
+    async def loop(app: web.Application) -> AsyncIterator[None]:
+        lag = LoopLag(metrics.loop_lag.observe)
+        garbage = Garbage(lambda: connections.ended, lambda: len(server.manager.sessions))
+        lag.start()
+        garbage.start()
+        yield
+        garbage.stop()
+        lag.stop()
+
     async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
         if webhook is not None:
             await webhook.start()
@@ -237,7 +250,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, foreign_emitters])
+    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, foreign_emitters, loop])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     app[SOCKETS] = server
