@@ -15,6 +15,7 @@ import uvloop
 
 from loadtests.client import CallFailed, Connection
 from loadtests.pool import Answer, Failure
+from loadtests.recovery import Session
 
 GRACE_SECONDS = 5.0
 """Who is back sooner is not shown offline (wire contract, section 5)."""
@@ -67,8 +68,8 @@ class Told:
 class _Watch(Connection):
     """A connection that tells what it hears of other users' presence."""
 
-    def __init__(self, token: str, listener: "Watcher") -> None:
-        super().__init__(token, listener)
+    def __init__(self, token: str, listener: "Watcher", resume: Session | None = None) -> None:
+        super().__init__(token, listener, resume)
         self._watcher = listener
 
     def _on_text(self, data: bytes) -> None:
