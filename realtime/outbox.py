@@ -1,14 +1,15 @@
 """What a node publishes: one script call a loop tick, in order, and a memory of the rooms for which it failed."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from realtime.links import Command, Links, is_missing_script
 from realtime.recovery_log import LOG_ENTRIES, LOG_SECONDS, RENEW_SECONDS, RecoveryLog, Renewals
 from realtime.redis_clock import RedisClock
 from realtime.shards import Shards
@@ -24,6 +25,7 @@ BATCH_BYTES: Final = 4_194_304
 MAX_MISSED: Final = 20_000
 """Rooms to be healed that a node keeps apart; beyond it, all are."""
 EVERY_NODE: Final = "node:all"
+_WRONG_SERVER: Final = frozenset({"READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING"})
 
 PUBLISH: Final = 1
 LOG: Final = 2
@@ -51,7 +53,6 @@ class Outbox:
 
     def __init__(
         self,
-        redis: "Redis",
         shards: Shards,
         recovery_log: RecoveryLog,
         clock: RedisClock,
@@ -59,6 +60,7 @@ class Outbox:
         head: bytes,
         heal: bytes,
         connected: Callable[[], bool],
+        sharded: bool,
     ) -> None:
         self.published = 0
         self.failed = 0
@@ -68,10 +70,13 @@ class Outbox:
         self._recovery_log = recovery_log
         self._renewals = Renewals()
         self._clock = clock
-        self._settings = [head, LOG_ENTRIES, int((LOG_SECONDS + RENEW_SECONDS) * 1000)]
+        publish = "SPUBLISH" if sharded else "PUBLISH"
+        self._settings = (publish, head, LOG_ENTRIES, int((LOG_SECONDS + RENEW_SECONDS) * 1000))
         self._heal = heal
         self._connected = connected
-        self._publish: Any = redis.register_script(Path(__file__).with_name("publish.lua").read_text())
+        self._links: Links | None = None
+        self._script = Path(__file__).with_name("publish.lua").read_bytes()
+        self._digest = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
         self._pending: list[_Entry] = []
         self._pending_bytes = 0
         self._missed: dict[str, None] = {}
@@ -96,9 +101,19 @@ class Outbox:
             self.flushed.clear()
             self._wake.set()
 
-    def connected_again(self) -> None:
-        """Redis is there (again), with or without what it knew: tell of what was missed."""
+    async def use(self, links: Links) -> None:
+        """Publish by these connections from now on, to a Redis that may have lost what it knew.
+
+        Raises: RedisError, OSError.
+        """
+        for reply in await links.everywhere(("SCRIPT", "LOAD", self._script)):
+            if isinstance(reply, Exception):
+                raise reply
         self._renewals.forget()
+        self._links = links
+
+    def wake(self) -> None:
+        """The bus is there (again): tell of what was missed."""
         self._wake.set()
 
     def note_hole(self) -> None:
@@ -165,26 +180,52 @@ class Outbox:
                     self._note_missed(entry.room)
 
     async def _send(self, batch: list[_Entry]) -> bool:
+        """Returns whether all of it was published."""
+        links = self._links
+        if links is None or links.lost.done():
+            return False
+        groups = links.split([entry.room for entry in batch])
+        parts = [[batch[position] for position in positions] for positions in groups.values()]
         asked = self._clock.monotonic()
-        names: list[str] = []
-        modes = bytearray()
-        for room, _, mode, _ in batch:
-            names.append(self._name(room))
-            modes.append(48 + mode + (_RENEW if mode & LOG and self._renewals.due(room, asked) else 0))
+        commands = [(shard, self._command(part, asked)) for shard, part in zip(groups, parts, strict=True)]
         try:
-            answer = await self._publish(names, [*self._settings, bytes(modes), *[entry.body for entry in batch]])
+            answers = await links.call(commands)
+            if any(map(is_missing_script, answers)):
+                await links.everywhere(("SCRIPT", "LOAD", self._script))
+                answers = [
+                    (await links.call([command]))[0] if is_missing_script(answer) else answer
+                    for command, answer in zip(commands, answers, strict=True)
+                ]
         except (RedisError, OSError):
             return False
         except Exception:
             log.exception("publishing failed")
             return False
+        taken = [self._answered(links, part, answer, asked) for part, answer in zip(parts, answers, strict=True)]
+        return all(taken)
+
+    def _command(self, part: list[_Entry], now: float) -> Command:
+        names: list[str] = []
+        modes = bytearray()
+        for room, _, mode, _ in part:
+            names.append(self._name(room))
+            modes.append(48 + mode + (_RENEW if mode & LOG and self._renewals.due(room, now) else 0))
+        bodies = [entry.body for entry in part]
+        return ("EVALSHA", self._digest, len(part), *names, *self._settings, bytes(modes), *bodies)
+
+    def _answered(self, links: Links, part: list[_Entry], answer: Any, asked: float) -> bool:
+        if isinstance(answer, ResponseError):
+            log.warning("Redis did not publish", reason=str(answer))
+            if str(answer).partition(" ")[0] in _WRONG_SERVER:
+                links.fail("no master any more")
+            return False
         seconds, micros, unlogged, *counts = answer
         self._clock.sample(asked, int(seconds) * 1000 + int(micros) / 1000)
-        self.published += len(batch)
+        self.published += len(part)
         if unlogged:
             self.failed += unlogged
             self._hole = True
-        waiting = [entry.receivers for entry in batch if entry.mode == _WHOLE]
+        waiting = [entry.receivers for entry in part if entry.mode == _WHOLE]
         for receivers, count in zip(waiting, counts, strict=True):
             if receivers is not None and not receivers.done():
                 receivers.set_result(count)

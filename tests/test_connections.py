@@ -17,6 +17,7 @@ from realtime.server import Server
 from realtime.socket import Socket
 from server.app import utc_now
 from server.embedded import EmbeddedServers
+from server.redis_source import redis_source
 from storage.mongo import Mongo, PyMongoClient
 from storage.revocations import RevocationStore
 from tests.clients.user import eventually
@@ -75,7 +76,7 @@ async def desk(stores: EmbeddedServers) -> AsyncIterator[Desk]:
     server = Server(
         ping_interval_ms=25_000, ping_timeout_ms=20_000, max_payload_bytes=1_000, origin_allowed=lambda *_: False
     )
-    desk = Desk(server, Cluster(stores.redis_url, "test", "node"))
+    desk = Desk(server, Cluster(redis_source(stores.redis_url), "test", "node"))
     yield desk
     for socket in desk.sockets:
         socket.end("test")
