@@ -74,7 +74,7 @@ class _Watched:
             "ssl": address.tls,
         }
         self._sentinels = Sentinel(  # type: ignore[no-untyped-call]
-            address.hosts, sentinel_kwargs=_options(FIND_SECONDS, **ask)
+            address.hosts, sentinel_kwargs=_options(FIND_SECONDS, ssl=address.tls, **ask)
         )
 
     def client(self, *, timeout_seconds: float, retries: int = 0, text: bool = False) -> "Redis":
