@@ -241,8 +241,8 @@ class Cluster:
                 self._put(f"node:{origin}", HEAL)
         self._nodes[origin] = asyncio.get_running_loop().time()
         if kind == FRAME:
-            offset, skip, unless, seq, payload = Frame(*fields)
-            self.on_frame(room, seq, Packet(payload, offset=offset), skip, unless)
+            offset, skip, unless, seq, payload, droppable = Frame(*fields)
+            self.on_frame(room, seq, Packet(payload, droppable=droppable, offset=offset), skip, unless)
         elif kind == HEAL:
             self._gap(list(self._listener.rooms.wanted) if room.startswith("node:") else [room])
         elif kind == BYE:
