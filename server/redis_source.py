@@ -68,11 +68,7 @@ class _Watched:
     def __init__(self, address: RedisUrl) -> None:
         self._address = address
         self._login: dict[str, Any] = {"username": address.username, "password": address.password}
-        ask: dict[str, Any] = {
-            "username": address.sentinel_username,
-            "password": address.sentinel_password,
-            "ssl": address.tls,
-        }
+        ask: dict[str, Any] = {"username": address.sentinel_username, "password": address.sentinel_password}
         self._sentinels = Sentinel(  # type: ignore[no-untyped-call]
             address.hosts, sentinel_kwargs=_options(FIND_SECONDS, ssl=address.tls, **ask)
         )
