@@ -19,7 +19,8 @@ from realtime.envelope import ANSWER, BEAT, BYE, FRAME, HEAL, REQUEST, Envelopes
 from realtime.frames import Packet
 from realtime.links import Links
 from realtime.listener import HEARTBEAT_SECONDS, SILENT_BEATS, Listener
-from realtime.outbox import EVERY_NODE, LOG, PUBLISH, Outbox
+from realtime.outbox import EVERY_NODE, Outbox
+from realtime.publisher import LOG, PUBLISH, Publisher
 from realtime.recovery_log import LogEntry, RecoveryLog
 from realtime.redis_clock import RedisClock
 from realtime.redis_source import RedisSource
@@ -75,14 +76,13 @@ class Cluster:
         self._listener.join(f"node:{node_id}")
         self._listener.join(EVERY_NODE)
         self._log = RecoveryLog(self._redis, prefix, self._shards, sharded=source.sharded)
+        self._publisher = Publisher(self._shards, self._clock, head=self._envelopes.frame_head, sharded=source.sharded)
         self._outbox = Outbox(
-            self._shards,
+            self._publisher,
             self._log,
             self._clock,
-            head=self._envelopes.frame_head,
             heal=self._envelopes.pack(HEAL),
             connected=lambda: self.connected,
-            sharded=source.sharded,
         )
         self._settled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,7 +133,7 @@ class Cluster:
     @property
     def published(self) -> int:
         """Publishes that Redis took, since the start."""
-        return self._outbox.published
+        return self._publisher.published
 
     @property
     def failed_publishes(self) -> int:
@@ -163,8 +163,8 @@ class Cluster:
 
     async def _opened(self, links: Links) -> None:
         """New connections: to whatever Redis there is now. Raises: RedisError, OSError."""
-        await self._outbox.use(links)
         await self._log.met(await links.runs(), self._clock.now_ms())
+        await self._publisher.use(links)
 
     def _gap(self, rooms: list[str]) -> None:
         self.doubted += len(rooms)
