@@ -75,7 +75,7 @@ class Cluster:
         )
         self._listener.join(f"node:{node_id}")
         self._listener.join(EVERY_NODE)
-        self._log = RecoveryLog(self._redis, prefix, self._shards, sharded=source.sharded)
+        self._log = RecoveryLog(self._redis, self._shards, sharded=source.sharded)
         self._publisher = Publisher(self._shards, self._clock, head=self._envelopes.frame_head, sharded=source.sharded)
         self._outbox = Outbox(
             self._publisher,
@@ -163,7 +163,7 @@ class Cluster:
 
     async def _opened(self, links: Links) -> None:
         """New connections: to whatever Redis there is now. Raises: RedisError, OSError."""
-        await self._log.met(await links.runs(), self._clock.now_ms())
+        await self._log.met(links, self._clock.now_ms())
         await self._publisher.use(links)
 
     def _gap(self, rooms: list[str]) -> None:

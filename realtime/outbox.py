@@ -138,10 +138,11 @@ class Outbox:
         """Let the nodes heal the rooms for which something could not be published, and nobody trust the logs."""
         if self._publisher.unlogged != self._unlogged:
             self._unlogged, self._hole = self._publisher.unlogged, True
-        if self._hole:
+        links = self._publisher.links
+        if self._hole and links is not None:
             self._hole = False
             try:
-                await self._recovery_log.note_hole(self._clock.now_ms())
+                await self._recovery_log.note_hole(links, self._clock.now_ms())
             except (RedisError, OSError):
                 self._hole = True
                 return

@@ -42,7 +42,7 @@ class Publisher:
         publish = "SPUBLISH" if sharded else "PUBLISH"
         self._settings = (publish, head, LOG_ENTRIES, int((LOG_SECONDS + RENEW_SECONDS) * 1000))
         self._renewals = Renewals()
-        self._links: Links | None = None
+        self.links: Links | None = None
         self._script = Path(__file__).with_name("publish.lua").read_bytes()
         self._digest = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
         self._refusal = ""
@@ -56,11 +56,11 @@ class Publisher:
             if isinstance(reply, Exception):
                 raise reply
         self._renewals.forget()
-        self._links = links
+        self.links = links
 
     async def send(self, batch: list[Entry]) -> bool:
         """Returns whether all of it was published."""
-        links = self._links
+        links = self.links
         if links is None or links.lost.done():
             return False
         parts = self._parts(batch)
