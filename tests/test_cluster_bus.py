@@ -47,6 +47,8 @@ async def test_frames_arrive_in_order_at_listeners_only(ear: MakeEar) -> None:
     await until(lambda: len(two.frames) >= 500, "all arrive")
     assert two.frames == [("room:a", seq, b"payload %d" % seq) for seq in range(1, 501)]
     assert (one.frames, three.frames) == ([], [])
+    assert one.cluster.echoes >= 500
+    assert three.cluster.taken < 50  # heartbeats: it is not sent what nobody there would hear
 
 
 async def test_a_node_alone_publishes_nothing_and_who_comes_is_told_to_read(
