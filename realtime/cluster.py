@@ -209,9 +209,11 @@ class Cluster:
     async def joined(self, rooms: Iterable[str]) -> None:
         """Returns when Redis has confirmed these rooms' channels, at once while it is away, after 1 s at most.
 
-        Whoever gave up waiting is told of a gap when the channel stands after all.
+        Whoever gave up waiting is told of a gap when the channel stands after all. A node that knows of no other one
+        does not wait: if one turns up before a channel stands, that is a gap as well.
         """
-        await self._listener.joined(rooms)
+        if self._nodes:
+            await self._listener.joined(rooms)
 
     # --- listening ------------------------------------------------------------------------------------------------
 
@@ -234,6 +236,7 @@ class Cluster:
             return
         self.taken += 1
         if origin not in self._nodes:
+            self._listener.rooms.doubt_unanswered()
             # It is to know us as well before it can come to miss us, and to read what we have not published for it.
             self._put(EVERY_NODE, BEAT)
             if self._unpublished:
@@ -258,14 +261,23 @@ class Cluster:
         With a `seq` it passes their gate; with an offset it goes into the room's log, too. A node that knows of no
         other one publishes nothing: one that comes is told to read what it has missed as soon as it is known.
         """
-        alone = self.connected and not self._nodes
-        self._unpublished = self._unpublished or alone
-        mode = (0 if alone else PUBLISH) + (0 if packet.offset is None else LOG)
+        mode = (0 if self._is_alone() else PUBLISH) + (0 if packet.offset is None else LOG)
         if mode:
             self._outbox.put_frame(room, pack_frame(packet, seq, skip, unless), mode)
 
     def _put(self, room: str, kind: int, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
         self._outbox.put(room, self._envelopes.pack(kind, *fields), receivers)
+
+    def _is_alone(self) -> bool:
+        """Whether nobody is there to be told; then a node that comes is told to read what it has missed."""
+        if not self.connected or self._nodes:
+            return False
+        self._unpublished = True
+        return True
+
+    async def tell(self, rooms: list[str], change: list[Any]) -> bool:
+        """As `request`, but a node that knows of no other one tells nobody, as with `publish`."""
+        return self._is_alone() or await self.request(rooms, change)
 
     async def request(self, rooms: list[str], change: list[Any]) -> bool:
         """Apply a change on every node that listens to any of these rooms, behind what was published before.

@@ -3,6 +3,7 @@
 A reverse index keeps each session's rooms, so that leaving costs what the session joined, not what the server holds.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -95,6 +96,8 @@ class Manager(AsyncManager):
         if len(session.rooms) >= self._max_rooms:
             self._on_limit("rooms")
             return
+        # One string for all members: each session keeps the names of its rooms.
+        room = sys.intern(room)
         session.rooms.add(room)
         rooms = self._members.setdefault(session.namespace, {})
         members = rooms.get(room)
@@ -166,9 +169,7 @@ class Manager(AsyncManager):
                 continue
             if callback is not None or shared is None:
                 ack_id = self._generate_ack_id(session.sid, callback) if callback is not None else None
-                encoded = packet_class(2, namespace=namespace, data=[event, *arguments], id=ack_id).encode()
-                parts = encoded if isinstance(encoded, list) else [encoded]
-                shared = [Packet(b"4" + parts[0].encode()), *(Packet(bytes(part), binary=True) for part in parts[1:])]
+                shared = encoded_packets(packet_class(2, namespace=namespace, data=[event, *arguments], id=ack_id))
             for packet in shared:
                 session.send(packet)
 
@@ -217,6 +218,13 @@ class Manager(AsyncManager):
         """The rooms of a session."""
         session = self.sessions.get(sid)
         return [] if session is None else [sid, *session.rooms]
+
+
+def encoded_packets(packet: Any) -> list[Packet]:
+    """One of python-socketio's packets, its attachments behind it."""
+    encoded = packet.encode()
+    text, *attachments = encoded if isinstance(encoded, list) else [encoded]
+    return [Packet(b"4" + text.encode()), *(Packet(bytes(attachment), binary=True) for attachment in attachments)]
 
 
 def event_packet(event: str, payload: bytes, namespace: str = "/") -> Packet:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from realtime.limits import Limits
+from realtime.limits import DEFAULT_LIMITS, Limits
 
 CONNECT: Final = 0
 DISCONNECT: Final = 1
@@ -24,7 +24,6 @@ BINARY_ACK: Final = 6
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
-DEFAULT_LIMITS: Final = Limits()
 _MAX_ID_DIGITS: Final = 16
 _MAX_NAMESPACE: Final = 256
 _MAX_INTEGER_DIGITS: Final = 400
@@ -33,6 +32,14 @@ _MAX_INTEGER_DIGITS: Final = 400
 
 class MalformedPacket(Exception):
     """The bytes are not a Socket.IO packet that a client may send; the connection cannot go on."""
+
+
+class PastLimit(MalformedPacket):
+    """A packet goes past one of `realtime.limits.Limits`, the one of this name."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"past the limit of {limit}")
+        self.limit = limit
 
 
 class Incoming(NamedTuple):
@@ -57,8 +64,10 @@ def decode(text: bytes, limits: Limits = DEFAULT_LIMITS) -> Incoming:
     attachments = 0
     if kind >= BINARY_EVENT:
         dash = text.find(b"-", 1, 12)
-        if dash < 2 or not text[1:dash].isdigit() or not 1 <= (attachments := int(text[1:dash])) <= limits.attachments:
+        if dash < 2 or not text[1:dash].isdigit() or (attachments := int(text[1:dash])) < 1:
             raise MalformedPacket("bad attachment count")
+        if attachments > limits.attachments:
+            raise PastLimit("attachments")
         position = dash + 1
     namespace = "/"
     if text[position : position + 1] == b"/":
@@ -118,7 +127,7 @@ def parse_json(text: bytes, max_depth: int = DEFAULT_LIMITS.json_depth) -> Any:
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error
     if text.count(b"[") + text.count(b"{") > max_depth and _depth(value, max_depth) > max_depth:
-        raise MalformedPacket("nested too deep")
+        raise PastLimit("json_depth")
     return value
 
 

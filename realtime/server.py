@@ -7,6 +7,7 @@ an event at once.
 """
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -22,8 +23,8 @@ from realtime.acceptor import Acceptor
 from realtime.engine import Engine
 from realtime.frames import Packet
 from realtime.handshake import Handshake
-from realtime.limits import Limits
-from realtime.manager import Manager, Session, event_packet
+from realtime.limits import DEFAULT_LIMITS, Limits
+from realtime.manager import Manager, Session, encoded_packets, event_packet
 from realtime.pipeline import Event, Pipeline, Pipelines
 from realtime.socket import Socket
 from realtime.timeouts import Timeout
@@ -95,8 +96,7 @@ class Server(socketio.AsyncServer):
 
     def _connect_deadline(self, socket: Socket) -> None:
         if not any(session.connected for session in socket.sessions.values()):
-            self._on_limit("connect_seconds")
-            self.malformed(socket)
+            self.malformed(socket, packets.PastLimit("connect_seconds"))
 
     def received(self, socket: Socket, message: bytes) -> None:
         """Take one Socket.IO packet. Raises: MalformedPacket."""
@@ -124,8 +124,7 @@ class Server(socketio.AsyncServer):
             if session is not None:
                 raise packets.MalformedPacket("already connected")
             if len(socket.sessions) >= self._limits.namespaces:
-                self._on_limit("namespaces")
-                raise packets.MalformedPacket("too many namespaces")
+                raise packets.PastLimit("namespaces")
             self._admit(socket, incoming.namespace, incoming.data)
         elif session is None or not session.connected:
             if incoming.type != packets.DISCONNECT:
@@ -139,8 +138,10 @@ class Server(socketio.AsyncServer):
         else:
             self._leave(session, self.reason.CLIENT_DISCONNECT)
 
-    def malformed(self, socket: Socket) -> None:
+    def malformed(self, socket: Socket, fault: packets.MalformedPacket) -> None:
         """End a connection that broke the protocol, telling it so."""
+        if isinstance(fault, packets.PastLimit):
+            self._on_limit(fault.limit)
         self.close_socket(socket, "PROTOCOL_ERROR", reconnect=False)
 
     def overrun(self, socket: Socket) -> None:
@@ -179,7 +180,7 @@ class Server(socketio.AsyncServer):
         refusal: dict[str, Any] | None
         try:
             environ = {} if handshake is None else handshake.environ()
-            accepted = await self._trigger_event("connect", namespace, session.sid, environ, auth)
+            accepted = await self._tell("connect", namespace, session.sid, environ, auth)
             refusal = None if accepted is not False else {"message": "Connection rejected by server"}
         except (Refused, ConnectionRefusedError) as error:
             refusal = getattr(error, "error_args", {"message": "Connection rejected by server"})
@@ -213,7 +214,20 @@ class Server(socketio.AsyncServer):
             self.own(self._disconnected(session, reason))
 
     async def _disconnected(self, session: Session, reason: str) -> None:
-        await self._trigger_event("disconnect", session.namespace, session.sid, reason)
+        await self._tell("disconnect", session.namespace, session.sid, reason)
+
+    async def _tell(self, event: str, namespace: str, *args: Any) -> Any:
+        """Call the handler of a session's begin or end, once, with as many of the arguments as it takes."""
+        handler, args = self._get_event_handler(event, namespace, args)
+        if handler is None:
+            namespaced, args = self._get_namespace_handler(namespace, args)
+            if namespaced is None:
+                return None
+            handler = getattr(namespaced, f"on_{event}", None)
+            if handler is None:
+                return await namespaced.trigger_event(event, *args)
+        result = handler(*args[: _takes(handler, len(args))])
+        return await result if inspect.isawaitable(result) else result
 
     def close_socket(self, socket: Socket, code: str, *, reconnect: bool) -> None:
         """Say why, then end the connection; without `reconnect` a DISCONNECT keeps stock clients from coming back."""
@@ -264,8 +278,14 @@ class Server(socketio.AsyncServer):
 
     def _respond_with(self, event: Event, result: Any) -> None:
         """Ack as python-socketio does: a tuple is several arguments, None is none."""
+        session: Session = event.session
         arguments = list(result) if isinstance(result, tuple) else [] if result is None else [result]
-        self.respond(event, orjson.dumps(arguments)[1:-1])
+        if event.answered or event.ack_id is None or not session.connected:
+            return
+        event.answered = True
+        packet = self.packet_class(packets.ACK, namespace=session.namespace, id=event.ack_id, data=arguments)
+        for part in encoded_packets(packet):
+            session.send(part)
 
     def expire(self, event: Event) -> None:
         """Have an overdue event answered by its namespace; elsewhere nobody answers it."""
@@ -287,6 +307,26 @@ class Server(socketio.AsyncServer):
         if event.ack_id is not None:
             event.session.send(Packet(packets.encode_ack(event.ack_id, payload, event.session.namespace)))
         return True
+
+    # --- python-socketio's interface ------------------------------------------------------------------------------
+
+    async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        """End a client's session in a namespace, telling it so; its other sessions go on."""
+        session = self.manager.sessions.get(sid)
+        if session is not None and session.connected and session.namespace == (namespace or "/"):
+            session.send(Packet(packets.encode_disconnect(session.namespace)))
+            self._leave(session, self.reason.SERVER_DISCONNECT)
+
+    async def get_session(self, sid: str, namespace: str | None = None) -> Any:
+        """What was saved for a session, a dict to begin with. Raises: KeyError when there is no such session."""
+        session = self.manager.sessions[sid]
+        if session.data is None:
+            session.data = {}
+        return session.data
+
+    async def save_session(self, sid: str, session: Any, namespace: str | None = None) -> None:
+        """Keep something for a session. Raises: KeyError when there is no such session."""
+        self.manager.sessions[sid].data = session
 
     # --- the server's own life ------------------------------------------------------------------------------------
 
@@ -311,3 +351,46 @@ class Server(socketio.AsyncServer):
             self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _takes(handler: Callable[..., Any], offered: int) -> int:
+    """How many of the arguments offered a handler can be called with, the first ones."""
+    signature = inspect.signature(handler)
+    for count in range(offered, 0, -1):
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        return count
+    return offered
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page comes from the host and port that it connects to; a proxy may have taken the TLS off."""
+    return origin.partition("://")[2] == host
+
+
+def create_server(
+    *,
+    ping_interval_ms: int = 25_000,
+    ping_timeout_ms: int = 20_000,
+    limits: Limits = DEFAULT_LIMITS,
+    origin_allowed: Callable[[str, str], bool] = is_same_origin,
+    on_limit: Callable[[str], None] = lambda limit: None,
+    **options: Any,
+) -> Server:
+    """A Socket.IO server, to be made inside the running loop, then `attach_to` an aiohttp application.
+
+    `limits` bound what a client may cost, `on_limit(name)` is told when one is reached. `origin_allowed(origin, host)`
+    says whether a web page of an origin may connect to this host and port; by default those of the server itself.
+    Other options are python-socketio's (`namespaces`, `always_connect`, …). Whoever serves the application with
+    `Server.listen` gets the cheapest websockets; any other way works as well. `shutdown()` belongs before the end.
+    """
+    return Server(
+        ping_interval_ms=ping_interval_ms,
+        ping_timeout_ms=ping_timeout_ms,
+        limits=limits,
+        origin_allowed=origin_allowed,
+        on_limit=on_limit,
+        **options,
+    )

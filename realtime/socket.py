@@ -11,10 +11,12 @@ from typing import Any, Final, Protocol
 from realtime.frames import CLOSE, NOOP, PING, RECORD_SEPARATOR, Packet
 from realtime.handshake import Handshake
 from realtime.limits import Limits
-from realtime.packets import MalformedPacket
+from realtime.packets import MalformedPacket, PastLimit
 from realtime.timeouts import Timeout, Timeouts
-from realtime.websocket import NORMAL_CLOSURE, WebSocket
+from realtime.websocket import MESSAGE_TOO_BIG, NORMAL_CLOSURE, WebSocket
 
+POLL_PACKETS_MAX: Final = 16
+"""Packets that one poll brings: the stock Python client gives up its connection over more."""
 UNCHECKED_BYTES: Final = 4_096
 """A buffer shorter than this is not looked at."""
 
@@ -31,7 +33,7 @@ class Receiver(Protocol):
     def received_binary(self, socket: "Socket", attachment: bytes) -> None:
         """A binary attachment. Raises: MalformedPacket."""
 
-    def malformed(self, socket: "Socket") -> None:
+    def malformed(self, socket: "Socket", fault: MalformedPacket) -> None:
         """The client broke the protocol."""
 
     def overrun(self, socket: "Socket") -> None:
@@ -75,8 +77,8 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_all", "_buffer", "_buffered", "_code", "_held", "_poll", "_unflushed", "_websocket", "closed", "cut",
-        "probing", "sessions", "sid",
+        "_all", "_buffer", "_buffered", "_code", "_held", "_poll", "_posting", "_unflushed", "_websocket", "closed",
+        "cut", "probing", "sessions", "sid",
     )  # fmt: skip
 
     def __init__(self, sid: str, sockets: Sockets) -> None:
@@ -91,6 +93,7 @@ class Socket:
         self._code = NORMAL_CLOSURE
         self._held: asyncio.Future[None] | None = None
         self._unflushed = False
+        self._posting = False
         self._poll: asyncio.Future[None] | None = None
         self._websocket: WebSocket | None = None
         sockets.quiet.begin(self)
@@ -192,6 +195,8 @@ class Socket:
         elif packet == b"3":
             self._pong()
         elif packet == b"1":
+            # The client knows: whatever waits for it is not delivered, and a poll that waits comes back empty.
+            self._buffer = [NOOP] if self._poll is not None and not self._poll.done() else []
             self.end("transport close")
         else:
             raise MalformedPacket("unexpected Engine.IO packet")
@@ -229,8 +234,8 @@ class Socket:
             return
         try:
             self._packet(message)
-        except MalformedPacket:
-            self._all.receiver.malformed(self)
+        except MalformedPacket as fault:
+            self._all.receiver.malformed(self, fault)
 
     def binary(self, message: bytes) -> None:
         """Take one binary message of the websocket."""
@@ -238,13 +243,14 @@ class Socket:
             return
         try:
             self._all.receiver.received_binary(self, message)
-        except MalformedPacket:
-            self._all.receiver.malformed(self)
+        except MalformedPacket as fault:
+            self._all.receiver.malformed(self, fault)
 
     def broken(self, code: int) -> None:
         """The client broke the websocket's framing."""
         self._code = code
-        self._all.receiver.malformed(self)
+        too_big = code == MESSAGE_TOO_BIG
+        self._all.receiver.malformed(self, PastLimit("payload_bytes") if too_big else MalformedPacket("bad framing"))
 
     def lost(self) -> None:
         """The websocket has gone."""
@@ -255,7 +261,8 @@ class Socket:
     async def poll(self) -> bytes | None:
         """The next polling payload: all that is buffered, waiting for the first packet.
 
-        Returns None when another poll is already waiting, which ends the connection, as the protocol asks.
+        Behind the last packet of a closed connection comes CLOSE, unless the client has closed it. Returns None when
+        another poll is already waiting, which ends the connection, as the protocol asks.
         """
         if self._poll is not None and not self._poll.done():
             self.end("transport error")
@@ -266,8 +273,11 @@ class Socket:
             await self._poll
         else:
             self._poll.set_result(None)
-        packets, self._buffer, self._buffered = self._buffer, [], 0
-        if self.closed or not packets:
+        packets, self._buffer = self._buffer[:POLL_PACKETS_MAX], self._buffer[POLL_PACKETS_MAX:]
+        self._buffered = sum(len(packet.frame) for packet in self._buffer)
+        if self._buffer:
+            self._all.stalled.begin(self)
+        elif packets != [NOOP] and len(packets) < POLL_PACKETS_MAX and (self.closed or not packets):
             packets.append(CLOSE if self.closed else NOOP)
         return RECORD_SEPARATOR.join([packet.for_polling() for packet in packets])
 
@@ -290,11 +300,28 @@ class Socket:
         if self._poll is not None and not self._poll.done():
             self._poll.set_result(None)
 
+    @property
+    def has_goodbye(self) -> bool:
+        """Whether a polling client has something left to fetch."""
+        return self.is_polling and (bool(self._buffer) or (self._poll is not None and not self._poll.done()))
+
+    def begin_post(self) -> bool:
+        """A POST begins; False, and the end of the connection, when another is under way: they have no order."""
+        if self._posting:
+            self.end("transport error")
+            return False
+        self._posting = True
+        return True
+
+    def end_post(self) -> None:
+        """The POST has been taken, or refused."""
+        self._posting = False
+
     async def post(self, body: bytes) -> None:
         """Take a polling payload. Raises: MalformedPacket, after which the connection is over."""
         packets = body.split(RECORD_SEPARATOR)
         if len(packets) > self._all.limits.packets_per_post:
-            raise MalformedPacket("too many packets in one payload")
+            raise PastLimit("packets_per_post")
         for packet in packets:
             if self._held is not None:
                 await self._held

@@ -31,9 +31,13 @@ from handlers.room_sizes import RoomSizes
 from handlers.send_rules import SendRules
 from handlers.services import Services
 from handlers.unread import UnreadCounts
+from protocol.events import NotificationSent
 from realtime.cluster import Cluster
-from realtime.server import Server
+from realtime.emitters import COMMAND_SECONDS, Emitters
+from realtime.foreign import ForeignReader
+from realtime.server import Server, create_server
 from server.bus_metrics import BusCollector
+from server.catalogue import event_names
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
@@ -54,7 +58,10 @@ from storage.messages import MessageLog
 from storage.migrations import migrate
 from storage.mongo import Mongo, is_outage
 from storage.notifications import NotificationStore
+from storage.openings import Openings
+from storage.places import Places
 from storage.reactions import ReactionStore
+from storage.reads import Reads
 from storage.reports import ReportStore
 from storage.revocations import RevocationStore
 from storage.room_states import RoomStates
@@ -83,13 +90,15 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     metrics = Metrics()
     mongo = Mongo(mongodb_url, settings.mongodb_db)
     members, rooms, users = MemberStore(mongo, utc_now), RoomStore(mongo, utc_now), UserStore(mongo, utc_now)
+    reads = Reads(mongo)
+    openings, places = Openings(reads, members.receipts), Places(reads, members.receipts)
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
     redis = redis_source(redis_url)
     cluster = Cluster(redis, settings.redis_prefix, uuid.uuid4().hex[:12])
     metrics.registry.register(BusCollector(cluster))
-    server = Server(
+    server = create_server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
         limits=settings.limits(),
@@ -134,6 +143,8 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         utc_now,
         rooms,
         members,
+        openings,
+        places,
         users,
         messages,
         fanout,
@@ -164,6 +175,15 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     members.receipts.on_written = partial(publish_receipts, sizes=RoomSizes(members, time.monotonic), services=services)
     server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
 
+    emitters = Emitters(
+        redis.client(timeout_seconds=COMMAND_SECONDS),
+        server.manager,
+        ForeignReader(settings.limits(), event_names() - {NotificationSent.wire_name}, fanout.keeps),
+        partial(server.close_socket, reconnect=False),
+        lambda source, outcome: metrics.foreign_events.labels(source, outcome).inc(),
+    )
+    metrics.emitters_connected.set_function(lambda: emitters.connected)
+
     async def stores(app: web.Application) -> AsyncIterator[None]:
         try:
             await mongo.check()
@@ -172,8 +192,9 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
             yield
         finally:
             await asyncio.gather(messages.close(), changes.close(), room_states.close())
-            read_and_written = (members, rooms, users, revoked, blocks, notifications, reactions, threads, feed)
-            await asyncio.gather(*(store.close() for store in read_and_written))
+            read_only = (reads, reactions, threads, feed)
+            read_and_written = (members, rooms, users, revoked, blocks, notifications)
+            await asyncio.gather(*(store.close() for store in (*read_only, *read_and_written)))
             await mongo.close()
 
     async def bus(app: web.Application) -> AsyncIterator[None]:
@@ -198,6 +219,11 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         yield
         await asyncio.gather(revocations.close(), connections.stop())
 
+    async def foreign_emitters(app: web.Application) -> AsyncIterator[None]:
+        emitters.start()
+        yield
+        await emitters.stop()
+
     async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
         if webhook is not None:
             await webhook.start()
@@ -217,7 +243,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus])
+    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, foreign_emitters])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     app[SOCKETS] = server
