@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol
 import structlog
 
 from handlers.delivery import Delivery, room_name, user_name
-from handlers.packets import bus_packet, server_packet
+from handlers.packets import server_packet
 from protocol.events import ServerEvent
 from realtime.cluster import Cluster
+from realtime.frames import Packet
 from realtime.manager import Manager
 from storage.messages import MessageLog
 
@@ -116,7 +117,7 @@ class Fanout:
         """Tell a room's connected members, all devices of one of them left out. Never waits."""
         packet = server_packet(event)
         self._manager.broadcast_unless(room_name(room_id), packet, user_name(user_id))
-        self._cluster.publish(room_name(room_id), None, packet.payload, unless=user_name(user_id))
+        self._cluster.publish(room_name(room_id), None, packet, unless=user_name(user_id))
 
     def to_user_here(self, user_id: str, event: ServerEvent) -> None:
         """Tell a user's devices on this node alone. Never waits."""
@@ -124,22 +125,22 @@ class Fanout:
 
     def _emit(self, name: str, event: ServerEvent, skip: str | None) -> None:
         packet = server_packet(event)
-        self.on_event(name, packet.payload)
+        self.on_event(name, packet.plain_payload)
         self._manager.broadcast(name, packet, skip)
-        self._cluster.publish(name, None, packet.payload)
+        self._cluster.publish(name, None, packet, skip=skip)
 
-    def _frame(self, name: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
+    def _frame(self, name: str, seq: int | None, packet: Packet, skip: str | None, unless: str | None) -> None:
         """Another node's event for our members."""
         if seq is not None:
-            self._delivery.arrived(name.removeprefix("room:"), seq, payload)
+            self._delivery.arrived(name.removeprefix("room:"), seq, packet, skip)
         elif unless is not None:
-            self._manager.broadcast_unless(name, bus_packet(payload), unless)
+            self._manager.broadcast_unless(name, packet, unless)
         elif (listener := self._listener(name)) is not None:
-            listener.heard(_key(name), payload)
+            listener.heard(_key(name), packet.plain_payload)
         else:
-            self.on_event(name, payload)
-            self.on_heard(name, payload)
-            self._manager.broadcast(name, bus_packet(payload))
+            self.on_event(name, packet.plain_payload)
+            self.on_heard(name, packet.plain_payload)
+            self._manager.broadcast(name, packet, skip)
 
     # --- changes that nodes take note of ----------------------------------------------------------------------------
 

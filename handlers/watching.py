@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from handlers.packets import bus_packet, server_packet
+from handlers.packets import server_packet
 from handlers.sightings import Sighting, Sightings, moment
 from presence.deadlines import Alarm, Deadlines
 from presence.state import OFFLINE, Presence, Report, diff
@@ -141,7 +141,7 @@ class Watching:
     def heard(self, key: str, payload: bytes) -> None:
         """Another node has published something on a user's channel: a report, or an event for the watchers."""
         if payload.startswith(PACKET_START):
-            self._manager.broadcast(presence_name(key), bus_packet(payload))
+            self._manager.broadcast(presence_name(key), Packet(payload, droppable=True))
             return
         watched = self._watched.get(key)
         if self._sightings.hear(watched.sighting if watched is not None else None, payload):
@@ -167,7 +167,7 @@ class Watching:
 
     def _publish(self, user_id: str, report: Report) -> None:
         """Redis has it: the other nodes may know."""
-        self._cluster.publish(presence_name(user_id), None, self._sightings.pack(report))
+        self._cluster.publish(presence_name(user_id), None, Packet(self._sightings.pack(report)))
 
     # --- looking again --------------------------------------------------------------------------------------------
 
@@ -254,7 +254,7 @@ class Watching:
         """Send an event to a user's watchers on all nodes. Never waits."""
         packet = server_packet(event)
         self._manager.broadcast(presence_name(user_id), packet)
-        self._cluster.publish(presence_name(user_id), None, packet.payload)
+        self._cluster.publish(presence_name(user_id), None, packet)
 
 
 def presence_packet(user_id: str, presence: Presence, *, is_new: bool) -> Packet:

@@ -76,6 +76,10 @@ class Subscriptions:
             self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
         return [name for name in changed if name in self.wanted], [name for name in changed if name not in self.wanted]
 
+    def expects_answer(self, channel: str) -> bool:
+        """Whether a command about this channel is under way."""
+        return channel in self._unanswered
+
     def doubt_unanswered(self) -> None:
         """Somebody may have published on channels that do not stand yet: that is told of each of them when it does."""
         self._late.update(name for name in self.wanted if name not in self._standing)

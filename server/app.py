@@ -34,9 +34,10 @@ from handlers.services import Services
 from handlers.unread import UnreadCounts
 from protocol.events import NotificationSent
 from realtime.cluster import Cluster
-from realtime.emitters import Emitters, redis_client
+from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
 from realtime.server import Server, create_server
+from server.bus_metrics import BusCollector
 from server.catalogue import event_names
 from server.garbage import Garbage
 from server.gateway import Gateway
@@ -47,6 +48,7 @@ from server.loop_lag import LoopLag
 from server.moderation import Webhook, load_hook
 from server.origins import origin_check
 from server.presence import make_presence
+from server.redis_source import redis_source
 from server.settings import Settings
 from server.signing import development_tokens
 from server.telemetry import Metrics
@@ -96,7 +98,9 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
-    cluster = Cluster(redis_url, settings.redis_prefix, uuid.uuid4().hex[:12])
+    redis = redis_source(redis_url)
+    cluster = Cluster(redis, settings.redis_prefix, uuid.uuid4().hex[:12])
+    metrics.registry.register(BusCollector(cluster))
     server = create_server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
@@ -126,7 +130,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         notifications, rooms, members, users, blocks, fanout, badges, messages, utc_now, metrics.mentions_dropped.inc
     )
     presence = make_presence(
-        redis_url=redis_url,
+        redis=redis,
         redis_prefix=settings.redis_prefix,
         open_to_all=settings.presence_open == "on",
         mongo=mongo,
@@ -176,7 +180,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
 
     emitters = Emitters(
-        redis_client(redis_url),
+        redis.client(timeout_seconds=COMMAND_SECONDS),
         server.manager,
         ForeignReader(settings.limits(), event_names() - {NotificationSent.wire_name}, fanout.keeps),
         partial(server.close_socket, reconnect=False),
@@ -201,6 +205,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await cluster.start()
         healing.start()
         presence.start()
+        await cluster.settle()
         yield
         await presence.close()
         # While the bus can still tell what these write.
@@ -210,6 +215,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await healing.close()
         await asyncio.gather(delivery.close(), fanout.close())
         await cluster.stop()
+        await redis.close()
 
     async def sessions(app: web.Application) -> AsyncIterator[None]:
         await revocations.start()
