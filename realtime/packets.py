@@ -7,6 +7,7 @@ Source: Socket.IO protocol 5.
 
 import json
 import math
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -21,6 +22,8 @@ CONNECT_ERROR: Final = 4
 BINARY_EVENT: Final = 5
 BINARY_ACK: Final = 6
 
+EVENT_NAMES_KEPT: Final = 1_024
+"""Event names that a server sends, kept as they begin a packet; few have so many."""
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
@@ -32,6 +35,14 @@ _MAX_INTEGER_DIGITS: Final = 400
 
 class MalformedPacket(Exception):
     """The bytes are not a Socket.IO packet that a client may send; the connection cannot go on."""
+
+
+class PastLimit(MalformedPacket):
+    """A packet goes past one of `realtime.limits.Limits`, the one of this name."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"past the limit of {limit}")
+        self.limit = limit
 
 
 class Incoming(NamedTuple):
@@ -56,8 +67,10 @@ def decode(text: bytes, limits: Limits = DEFAULT_LIMITS) -> Incoming:
     attachments = 0
     if kind >= BINARY_EVENT:
         dash = text.find(b"-", 1, 12)
-        if dash < 2 or not text[1:dash].isdigit() or not 1 <= (attachments := int(text[1:dash])) <= limits.attachments:
+        if dash < 2 or not text[1:dash].isdigit() or (attachments := int(text[1:dash])) < 1:
             raise MalformedPacket("bad attachment count")
+        if attachments > limits.attachments:
+            raise PastLimit("attachments")
         position = dash + 1
     namespace = "/"
     if text[position : position + 1] == b"/":
@@ -117,7 +130,7 @@ def parse_json(text: bytes, max_depth: int = DEFAULT_LIMITS.json_depth) -> Any:
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error
     if text.count(b"[") + text.count(b"{") > max_depth and _depth(value, max_depth) > max_depth:
-        raise MalformedPacket("nested too deep")
+        raise PastLimit("json_depth")
     return value
 
 
@@ -166,8 +179,13 @@ def _prefix(namespace: str) -> bytes:
 
 def encode_event(event: str, payload: bytes | None, namespace: str = "/") -> bytes:
     """An EVENT inside an Engine.IO message, with its one argument already in JSON."""
-    arguments = b"" if payload is None else b"," + payload
-    return b"42" + _prefix(namespace) + b"[" + orjson.dumps(event) + arguments + b"]"
+    head = _event_head(event, namespace)
+    return head + b"]" if payload is None else head + b"," + payload + b"]"
+
+
+@lru_cache(EVENT_NAMES_KEPT)
+def _event_head(event: str, namespace: str) -> bytes:
+    return b"42" + _prefix(namespace) + b"[" + orjson.dumps(event)
 
 
 def encode_ack(ack_id: int, payload: bytes, namespace: str = "/") -> bytes:
