@@ -1,6 +1,8 @@
 """Where people stand in a room: the room, their memberships in it, how many members there are, and its last seq."""
 
-from collections.abc import Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from storage.membership import MEMBER_ROLES, Membership, as_membership, member_key
@@ -10,13 +12,19 @@ from storage.reads import Kind, Query, Reads
 from storage.receipts import Receipts
 from storage.room import RoomRecord, as_record
 
+LARGE: Final = 1_000
+"""Members that are counted in about a millisecond; more of them are not counted anew for everybody who comes."""
+FRESH_SECONDS: Final = 5.0
+"""For so long a large room's count is remembered; by then it is some joins behind."""
+LARGE_ROOMS_MAX: Final = 10_000
+"""Counts kept, about 2 MB; the oldest goes first."""
 _OF_MEMBERS: Final = {"role": {"$in": MEMBER_ROLES}}
 
 
 class Place(NamedTuple):
     """A room, None when there is none, and those of the people asked for who are members, by user.
 
-    `member_count` and `tail`, the last seq, are 0 unless they were asked for.
+    `member_count`, of a large room up to 5 s old, and `tail`, the last seq, are 0 unless they were asked for.
     """
 
     record: RoomRecord | None
@@ -33,18 +41,30 @@ class _Look(NamedTuple):
 
 
 class Places:
-    """Looks at rooms and people in them. Raises: as `Reads`."""
+    """Looks at rooms and people in them. `now` gives monotonic seconds. Raises: as `Reads`."""
 
-    def __init__(self, reads: Reads, receipts: Receipts) -> None:
+    def __init__(self, reads: Reads, receipts: Receipts, now: Callable[[], float] = time.monotonic) -> None:
         self._reads = reads
         self._receipts = receipts
+        self._now = now
+        self._large: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._kind = Kind(_plan, self._answer)
 
     async def look(
         self, room_id: str, user_ids: Sequence[str], *, counted: bool = False, with_tail: bool = False
     ) -> Place:
-        """A room and these people in it as they are now; `counted` walks the index over all of its members."""
-        return await self._reads.ask(self._kind, _Look(room_id, tuple(user_ids), counted, with_tail))
+        """A room and these people in it as they are now; `counted` walks the index over its members."""
+        known = self._large.get(room_id) if counted else None
+        if known is not None and known[0] > self._now():
+            place = await self._reads.ask(self._kind, _Look(room_id, tuple(user_ids), False, with_tail))
+            return place._replace(member_count=known[1])
+        place = await self._reads.ask(self._kind, _Look(room_id, tuple(user_ids), counted, with_tail))
+        if place.member_count > LARGE:
+            self._large[room_id] = (self._now() + FRESH_SECONDS, place.member_count)
+            self._large.move_to_end(room_id)
+            if len(self._large) > LARGE_ROOMS_MAX:
+                self._large.popitem(last=False)
+        return place
 
     def _answer(self, looks: Sequence[_Look], found: Sequence[Document]) -> list[Place]:
         records: dict[str, RoomRecord] = {}

@@ -10,7 +10,7 @@ from protocol.types import RoomKind
 from server.app import utc_now
 from storage.members import MemberStore
 from storage.mongo import Mongo
-from storage.places import Place, Places
+from storage.places import FRESH_SECONDS, LARGE, Place, Places
 from storage.reads import Reads
 from storage.rooms import NewRoom, RoomRecord, RoomStore
 
@@ -64,3 +64,19 @@ async def test_a_look_sees_acknowledged_receipts_and_takes_a_ban_for_no_membersh
     await stores_of.members.ownership.ban(room.id, "ann", "bob", lambda actor, target: None)
     place = await stores_of.places.look(room.id, ["ann", "bob"], counted=True)
     assert (set(place.memberships), place.memberships["ann"].read_seq, place.member_count) == ({"ann"}, 3, 1)
+
+
+async def test_a_large_room_is_not_counted_for_everybody_who_comes(stores_of: Stores, mongo: Mongo) -> None:
+    """The count of a large room is remembered for a while, and read again after it; a look without it shows none."""
+    now = 100.0
+    reads = Reads(mongo)
+    places = Places(reads, stores_of.members.receipts, lambda: now)
+    room = await stores_of.room("ann", *(f"u{number}" for number in range(LARGE)))
+    assert (await places.look(room.id, ["ann"], counted=True)).member_count == LARGE + 1
+    await stores_of.members.join(room.id, "bob")
+    remembered = await places.look(room.id, ["bob"], counted=True)
+    assert (remembered.member_count, set(remembered.memberships)) == (LARGE + 1, {"bob"})
+    assert (await places.look(room.id, ["bob"])).member_count == 0
+    now += FRESH_SECONDS
+    assert (await places.look(room.id, ["bob"], counted=True)).member_count == LARGE + 2
+    await reads.close()
