@@ -17,10 +17,11 @@ from realtime.socket import Socket
 class Session:
     """One client in one namespace.
 
-    Packets sent before CONNECT is answered wait behind it, and behind the `greeting` that its handler leaves.
+    Packets sent before CONNECT is answered are `held` behind it, and behind the `greeting` that its handler leaves.
+    Without a `pid` (see realtime.recovery) the client is sent no offsets.
     """
 
-    __slots__ = ("_held", "connected", "data", "greeting", "namespace", "pipeline", "rooms", "sid", "socket")
+    __slots__ = ("connected", "data", "greeting", "held", "namespace", "pid", "pipeline", "rooms", "sid", "socket")
 
     def __init__(self, sid: str, namespace: str, socket: Socket) -> None:
         self.sid = sid
@@ -31,21 +32,22 @@ class Session:
         self.data: Any = None
         self.pipeline: Pipeline | None = None
         self.greeting: tuple[Packet, ...] = ()
-        self._held: list[Packet] = []
+        self.pid: str | None = None
+        self.held: list[Packet] = []
 
     def send(self, packet: Packet) -> None:
         """Queue a packet for this client."""
         if self.connected:
-            self.socket.send(packet)
+            self.socket.send(packet if self.pid is not None else packet.plain)
         else:
-            self._held.append(packet)
+            self.held.append(packet)
 
     def open(self, *first: Packet) -> None:
         """Let the session's packets go, these before all that were held."""
         self.connected = True
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         for packet in (*first, *held):
-            self.socket.send(packet)
+            self.send(packet)
 
 
 class Manager(AsyncManager):
@@ -75,6 +77,12 @@ class Manager(AsyncManager):
             self.leave(session, room)
         self.sessions.pop(session.sid, None)
         session.socket.sessions.pop(session.namespace, None)
+
+    def rename(self, session: Session, sid: str) -> None:
+        """Give a session that is not open yet another id."""
+        del self.sessions[session.sid]
+        session.sid = sid
+        self.sessions[sid] = session
 
     # --- rooms --------------------------------------------------------------------------------------------------
 
@@ -214,6 +222,6 @@ class Manager(AsyncManager):
         return [] if session is None else [sid, *session.rooms]
 
 
-def event_packet(event: str, payload: bytes, namespace: str = "/") -> Packet:
-    """An event with one argument, already in JSON, encoded for everybody."""
-    return Packet(encode_event(event, payload, namespace))
+def event_packet(event: str, payload: bytes, namespace: str = "/", *, offset: bytes | None = None) -> Packet:
+    """An event with one argument, already in JSON, encoded for everybody; with an `offset` it can be replayed."""
+    return Packet(encode_event(event, payload, namespace), offset=offset)

@@ -53,7 +53,7 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_buffer", "_buffered", "_closing_frame", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer",
+        "_answer", "_buffer", "_buffered", "_closing_frame", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer",
         "_transport", "_websocket", "closed", "cut", "ping_interval", "ping_timeout", "sessions", "sid",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Socket:
         self._websocket: web.WebSocketResponse | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(ping_interval, self._ping)
+        self._answer: asyncio.Future[None] | None = None
 
     @property
     def transport_name(self) -> str:
@@ -120,7 +121,17 @@ class Socket:
         if not self.closed:
             self._timer = self._loop.call_later(self.ping_timeout, self.end, "ping timeout")
 
+    async def answers_within(self, seconds: float) -> bool:
+        """Ping the client now; whether it answers in this time."""
+        answer = self._answer = self._loop.create_future()
+        self.send(PING)
+        await asyncio.wait([answer], timeout=seconds)
+        return answer.done()
+
     def _pong(self) -> None:
+        if self._answer is not None:
+            self._answer.set_result(None)
+            self._answer = None
         if self._timer is not None and not self.closed:
             self._timer.cancel()
             self._timer = self._loop.call_later(self.ping_interval, self._ping)
