@@ -106,7 +106,7 @@ class Fanout:
         """Tell a room's connected members, all devices of one of them left out. Never waits."""
         packet = event_packet(event.wire_name, event.wire_json())
         self._manager.broadcast_unless(room_name(room_id), packet, user_name(user_id))
-        self._cluster.publish(room_name(room_id), None, packet.payload, unless=user_name(user_id))
+        self._cluster.publish(room_name(room_id), None, packet, unless=user_name(user_id))
 
     def to_user_here(self, user_id: str, event: ServerEvent) -> None:
         """Tell a user's devices on this node alone. Never waits."""
@@ -114,21 +114,21 @@ class Fanout:
 
     def _emit(self, name: str, event: ServerEvent, skip: str | None) -> None:
         packet = event_packet(event.wire_name, event.wire_json())
-        self.on_event(name, packet.payload)
+        self.on_event(name, packet.plain_payload)
         self._manager.broadcast(name, packet, skip)
-        self._cluster.publish(name, None, packet.payload)
+        self._cluster.publish(name, None, packet, skip=skip)
 
-    def _frame(self, name: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
+    def _frame(self, name: str, seq: int | None, packet: Packet, skip: str | None, unless: str | None) -> None:
         """Another node's event for our members."""
         if seq is not None:
-            self._delivery.arrived(name.removeprefix("room:"), seq, payload)
+            self._delivery.arrived(name.removeprefix("room:"), seq, packet, skip)
         elif unless is not None:
-            self._manager.broadcast_unless(name, Packet(payload), unless)
+            self._manager.broadcast_unless(name, packet, unless)
         elif (listener := self._listener(name)) is not None:
-            listener.heard(_key(name), payload)
+            listener.heard(_key(name), packet.plain_payload)
         else:
-            self.on_event(name, payload)
-            self._manager.broadcast(name, Packet(payload))
+            self.on_event(name, packet.plain_payload)
+            self._manager.broadcast(name, packet, skip)
 
     # --- changes that nodes take note of ----------------------------------------------------------------------------
 

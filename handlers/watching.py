@@ -160,7 +160,7 @@ class Watching:
 
     def _publish(self, user_id: str, report: Report) -> None:
         """Redis has it: the other nodes may know."""
-        self._cluster.publish(presence_name(user_id), None, self._sightings.pack(report))
+        self._cluster.publish(presence_name(user_id), None, Packet(self._sightings.pack(report)))
 
     # --- looking again --------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Watching:
         """Send an event to a user's watchers on all nodes. Never waits."""
         packet = event_packet(event.wire_name, event.wire_json())
         self._manager.broadcast(presence_name(user_id), packet)
-        self._cluster.publish(presence_name(user_id), None, packet.payload)
+        self._cluster.publish(presence_name(user_id), None, packet)
 
 
 def presence_packet(user_id: str, presence: Presence, *, is_new: bool) -> Packet:

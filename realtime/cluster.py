@@ -1,21 +1,19 @@
 """The bus between nodes: Redis pub/sub, one channel a room, listened to only where the room has a local member.
 
-What a node publishes in one loop tick leaves in one pipeline, in order. A publish is never awaited by an ack: what
-Redis loses, the receivers' gates find missing in MongoDB. After any gap the bus says so, and whoever owns the gates
-heals them. Every node lets itself be heard twice a second, so that the others know when one has died, or is cut off,
-with messages that it has stored and could not publish. A `request` is for changes that must have taken hold before
-somebody is told: the nodes that got it answer, and it waits for them for a second at most.
-
-Envelope: msgpack `[version, kind, origin node, fields…]`; nothing is ever unpickled.
+What a node publishes in one loop tick leaves in one script call, in order, which also writes the rooms' logs. A
+publish is never awaited by an ack: what Redis loses, the receivers' gates find missing in MongoDB. After any gap the
+bus says so, and whoever owns the gates heals them. Every node lets itself be heard twice a second, so that the others
+know when one has died, or is cut off, with messages that it has stored and could not publish. A `request` is for
+changes that must have taken hold before somebody is told: the nodes that got it answer, and it waits for them for a
+second at most.
 """
 
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import msgpack
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -24,10 +22,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from realtime.outbox import EVERY_NODE, RETRY_SECONDS, Outbox
+from realtime.envelope import ANSWER, BEAT, BYE, FRAME, HEAL, REQUEST, Envelopes, Frame, pack_frame, unpack
+from realtime.frames import Packet
+from realtime.outbox import EVERY_NODE, LOG, PUBLISH, RETRY_SECONDS, Outbox
+from realtime.recovery_log import LogEntry, RecoveryLog
+from realtime.redis_clock import RedisClock
+from realtime.shards import Shards
 from realtime.subscriptions import Subscriptions
 
-VERSION: Final = 1
 ANSWER_SECONDS: Final = 1.0
 SUBSCRIBE_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 2.0
@@ -40,27 +42,30 @@ FORGET_SECONDS: Final = 600.0
 CANCEL_SECONDS: Final = 0.5
 SUBSCRIBE_CHUNK: Final = 1_000
 
-_FRAME, _REQUEST, _ANSWER, _HEAL, _BEAT, _BYE = "frame", "request", "answer", "heal", "beat", "bye"
-
 log = structlog.get_logger()
+
+
+OnFrame = Callable[[str, int | None, Packet, str | None, str | None], None]
 
 
 class Cluster:
     """This node's end of the bus.
 
-    `on_frame(room, seq, payload)` gets what other nodes publish; `on_request(fields)` a change to apply, also
-    our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what other
-    nodes ask, with whatever msgpack takes. All are synchronous.
+    `on_frame(room, seq, packet, skip, unless)` gets what other nodes publish; `on_request(fields)` a change to apply,
+    also our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what
+    other nodes ask, with whatever msgpack takes. All are synchronous.
     """
 
     def __init__(self, url: str, prefix: str, node_id: str) -> None:
         self.node_id = node_id
         self.connected = False
-        self.on_frame: Callable[[str, int | None, bytes], None] = lambda room, seq, payload: None
+        self.on_frame: OnFrame = lambda room, seq, packet, skip, unless: None
         self.on_request: Callable[[list[Any]], None] = lambda fields: None
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
         self.on_question: dict[str, Callable[[list[Any]], Any]] = {}
-        self._prefix = f"{prefix}:bus:"
+        self._shards = Shards(prefix)
+        self._envelopes = Envelopes(node_id)
+        self._clock = RedisClock()
         self._redis = _client(url)
         self._listening = _client(url)
         self._pubsub: PubSub | None = None
@@ -70,7 +75,16 @@ class Cluster:
         self._broken = False
         self._unpublished = False
         self._nodes: dict[str, float] = {}
-        self._outbox = Outbox(self._redis, self._prefix, self._envelope(_HEAL), lambda: self.connected)
+        self._log = RecoveryLog(self._redis, prefix, self._shards)
+        self._outbox = Outbox(
+            self._redis,
+            self._shards,
+            self._log,
+            self._clock,
+            head=self._envelopes.frame_head,
+            heal=self._envelopes.pack(HEAL),
+            connected=lambda: self.connected,
+        )
         self._answers: dict[int, tuple[dict[tuple[str, str], Any], asyncio.Event]] = {}
         self._numbers = itertools.count(1)
         self._wake_subscriber = asyncio.Event()
@@ -91,7 +105,7 @@ class Cluster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOCKET_SECONDS):
                 if self.connected:
-                    self._put(EVERY_NODE, _BYE)
+                    self._put(EVERY_NODE, BYE)
                     await self._outbox.flushed.wait()
         self.connected = False
         pending = set(self._tasks)
@@ -119,6 +133,20 @@ class Cluster:
         """Whether the bus is there, and no node has gone silent on it that did not say goodbye."""
         latest = asyncio.get_running_loop().time() - SILENT_BEATS * HEARTBEAT_SECONDS
         return self.connected and all(heard > latest for heard in self._nodes.values())
+
+    # --- what was said lately -------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The time by Redis's clock, estimated, so that all nodes agree; by our own until Redis was reached."""
+        return self._clock.now_ms()
+
+    async def read_log(self, rooms: Sequence[str], since_ms: int) -> tuple[dict[str, list[LogEntry]], bool]:
+        """What was said with an offset to these rooms since a moment, oldest first, and whether that is all of it.
+
+        It is not when a log was cut beyond the moment, when a node could not write to it, or when it is too much.
+        Raises: RedisError, OSError when Redis is away.
+        """
+        return await self._log.read(rooms, since_ms)
 
     # --- which rooms ----------------------------------------------------------------------------------------------
 
@@ -165,7 +193,7 @@ class Cluster:
                 connection: Connection | None = pubsub.connection
                 if self._pubsub is not pubsub or connection is None or not connection.is_connected:
                     raise ConnectionError("the connection has gone")
-                channels = [self._prefix + room for room in rooms[start : start + SUBSCRIBE_CHUNK]]
+                channels = [self._shards.name(room) for room in rooms[start : start + SUBSCRIBE_CHUNK]]
                 await connection.send_command(command, *channels, check_health=False)
 
     # --- listening ------------------------------------------------------------------------------------------------
@@ -216,7 +244,7 @@ class Cluster:
     def _announce(self) -> None:
         """All that is wanted is listened to again: what was said meanwhile is missed."""
         self.connected = True
-        self._outbox.wake()
+        self._outbox.connected_again()
         log.info("bus connected", channels=len(self._rooms.wanted))
         self._beat()
         self.on_gap(list(self._rooms.wanted))
@@ -224,48 +252,49 @@ class Cluster:
     def _beat(self) -> None:
         """Be heard by the other nodes, and forget those that have been silent for too long."""
         if self.connected:
-            self._put(EVERY_NODE, _BEAT)
+            self._put(EVERY_NODE, BEAT)
         earliest = asyncio.get_running_loop().time() - FORGET_SECONDS
         self._nodes = {node: heard for node, heard in self._nodes.items() if heard > earliest}
 
     def _take(self, message: dict[str, Any]) -> None:
-        channel = message.get("channel")
-        room = channel[len(self._prefix) :].decode() if isinstance(channel, bytes) else ""
-        if message["type"] in ("subscribe", "unsubscribe"):
-            if self._rooms.answered(room, subscribed=message["type"] == "subscribe") and self.connected:
-                self.on_gap([room])
-        elif message["type"] == "message":
-            try:
-                version, kind, origin, *fields = msgpack.unpackb(message["data"])
-                if version == VERSION:
-                    self._dispatch(room, kind, origin, fields)
-            except Exception as error:
-                log.warning("bus message dropped", channel_room=room, reason=type(error).__name__)
+        channel, body = message.get("channel"), message["data"]
+        if message["type"] == "message" and self._envelopes.is_own_echo(body):
+            return
+        try:
+            room = self._shards.room(channel) if isinstance(channel, bytes) else ""
+            if message["type"] == "message":
+                _, origin, kind, fields = unpack(body)
+                self._dispatch(room, kind, origin, fields)
+            elif message["type"] in ("subscribe", "unsubscribe"):
+                late = self._rooms.answered(room, subscribed=message["type"] == "subscribe")
+                if late and self.connected:
+                    self.on_gap([room])
+        except Exception as error:
+            log.warning("bus message dropped", reason=type(error).__name__)
 
-    def _dispatch(self, room: str, kind: str, origin: str, fields: list[Any]) -> None:
-        if kind == _REQUEST:
+    def _dispatch(self, room: str, kind: int, origin: str, fields: list[Any]) -> None:
+        if kind == REQUEST:
             number, *change = fields
             if origin == self.node_id:
                 self._answered(number, origin, room)
                 return
             answer = self._apply(change)
-            self._put(f"node:{origin}", _ANSWER, number, room, answer)
-        elif kind == _ANSWER:
+            self._put(f"node:{origin}", ANSWER, number, room, answer)
+        elif kind == ANSWER:
             self._answered(fields[0], origin, *fields[1:])
-        if origin == self.node_id:
-            return
         if origin not in self._nodes:
             # It is to know us as well before it can come to miss us, and to read what we have not published for it.
-            self._put(EVERY_NODE, _BEAT)
+            self._put(EVERY_NODE, BEAT)
             if self._unpublished:
                 self._unpublished = False
-                self._put(f"node:{origin}", _HEAL)
+                self._put(f"node:{origin}", HEAL)
         self._nodes[origin] = asyncio.get_running_loop().time()
-        if kind == _FRAME:
-            self.on_frame(room, *fields)
-        elif kind == _HEAL:
+        if kind == FRAME:
+            offset, skip, unless, seq, payload = Frame(*fields)
+            self.on_frame(room, seq, Packet(payload, offset=offset), skip, unless)
+        elif kind == HEAL:
             self.on_gap(list(self._rooms.wanted) if room.startswith("node:") else [room])
-        elif kind == _BYE:
+        elif kind == BYE:
             del self._nodes[origin]
 
     def _apply(self, change: list[Any]) -> Any:
@@ -283,26 +312,22 @@ class Cluster:
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
-    def publish(self, room: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
-        """Send a packet to the other nodes' members of a room, but those in the room `unless`.
+    def publish(
+        self, room: str, seq: int | None, packet: Packet, *, skip: str | None = None, unless: str | None = None
+    ) -> None:
+        """Send a packet to the other nodes' members of a room, but the session `skip` and those in the room `unless`.
 
-        With a `seq` it passes their gate. A node that knows of no other one publishes nothing: one that comes is told
-        to read what it has missed as soon as it is known.
+        With a `seq` it passes their gate; with an offset it goes into the room's log, too. A node that knows of no
+        other one publishes nothing: one that comes is told to read what it has missed as soon as it is known.
         """
-        if self.connected and not self._nodes:
-            self._unpublished = True
-            return
-        if unless is None:
-            self._put(room, _FRAME, seq, payload)
-        else:
-            self._put(room, _FRAME, seq, payload, unless)
+        alone = self.connected and not self._nodes
+        self._unpublished = self._unpublished or alone
+        mode = (0 if alone else PUBLISH) + (0 if packet.offset is None else LOG)
+        if mode:
+            self._outbox.put_frame(room, pack_frame(packet, seq, skip, unless), mode)
 
-    def _put(self, room: str, kind: str, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
-        self._outbox.put(room, self._envelope(kind, *fields), receivers)
-
-    def _envelope(self, kind: str, *fields: Any) -> bytes:
-        body: bytes = msgpack.packb([VERSION, kind, self.node_id, *fields])
-        return body
+    def _put(self, room: str, kind: int, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
+        self._outbox.put(room, self._envelopes.pack(kind, *fields), receivers)
 
     async def request(self, rooms: list[str], change: list[Any]) -> bool:
         """Apply a change on every node that listens to any of these rooms, behind what was published before.
@@ -327,7 +352,7 @@ class Cluster:
         receivers = [loop.create_future() for _ in rooms]
         try:
             for room, future in zip(rooms, receivers, strict=True):
-                self._put(room, _REQUEST, number, *change, receivers=future)
+                self._put(room, REQUEST, number, *change, receivers=future)
             async with asyncio.timeout(ANSWER_SECONDS):
                 counts = await asyncio.gather(*receivers)
                 if min(counts) < 0:
