@@ -11,6 +11,7 @@ from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.notifier import Notifier
+from handlers.resumption import Resumption
 from handlers.revocations import RevocationWatch
 from handlers.room_records import RoomRecords
 from handlers.send_rules import SendRules
@@ -65,3 +66,4 @@ class Services:
     watching: Watching
     watch_rights: WatchRights
     typing: TypingFanout
+    resumption: Resumption

@@ -14,6 +14,7 @@ from protocol.errors import Forbidden, NotFound, Unavailable
 from protocol.events import SessionReady
 from protocol.replies import RefreshReply, Reply, SessionsReply
 from protocol.resources import OpenSession
+from realtime.recovery import Returning
 
 ROOMS_IN_READY = 100
 SESSIONS_MAX: Final = 1_000
@@ -29,9 +30,17 @@ async def authenticate(token: object, services: Services) -> Caller:
 
 
 async def open_session(
-    caller: Caller, session_id: str, device_id: str | None, limits: dict[str, int], services: Services
+    caller: Caller,
+    session_id: str,
+    device_id: str | None,
+    limits: dict[str, int],
+    services: Services,
+    returning: Returning | None = None,
 ) -> SessionReady:
-    """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between."""
+    """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between.
+
+    One that comes back is `returning`: afterwards that has what it missed, or the session has another id.
+    """
     with services.fanout.entering(caller.user_id) as expelled:
         await services.fanout.enter_as(session_id, caller.user_id)
         stored = await services.members.memberships_of(caller.user_id)
@@ -44,6 +53,8 @@ async def open_session(
         services.notifications.unread_count(caller.user_id),
         services.feed.now(),
     )
+    if returning is not None:
+        session_id = await services.resumption.resume(returning, memberships, page)
     # Again: what was withdrawn meanwhile has ended only the sessions that were open.
     await services.revocations.check(caller)
     services.connections.opened(session_id, device_id)

@@ -53,12 +53,14 @@ class Cluster:
 
     `on_frame(room, seq, packet, skip, unless)` gets what other nodes publish; `on_request(fields)` a change to apply,
     also our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what
-    other nodes ask, with whatever msgpack takes. All are synchronous.
+    other nodes ask, with whatever msgpack takes. All are synchronous. `heard_at` is the loop's time when the bus was
+    heard last.
     """
 
     def __init__(self, url: str, prefix: str, node_id: str) -> None:
         self.node_id = node_id
         self.connected = False
+        self.heard_at = 0.0
         self.on_frame: OnFrame = lambda room, seq, packet, skip, unless: None
         self.on_request: Callable[[list[Any]], None] = lambda fields: None
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
@@ -66,8 +68,8 @@ class Cluster:
         self._shards = Shards(prefix)
         self._envelopes = Envelopes(node_id)
         self._clock = RedisClock()
-        self._redis = _client(url)
-        self._listening = _client(url)
+        self._redis = redis_client(url)
+        self._listening = redis_client(url)
         self._pubsub: PubSub | None = None
         self._rooms = Subscriptions()
         self._rooms.want(f"node:{node_id}")
@@ -147,6 +149,12 @@ class Cluster:
         Raises: RedisError, OSError when Redis is away.
         """
         return await self._log.read(rooms, since_ms)
+
+    async def flushed(self) -> None:
+        """Returns once Redis has got, or lost, what was published so far."""
+        arrived = asyncio.get_running_loop().create_future()
+        self._put(f"node:{self.node_id}", BEAT, receivers=arrived)
+        await arrived
 
     # --- which rooms ----------------------------------------------------------------------------------------------
 
@@ -258,6 +266,7 @@ class Cluster:
 
     def _take(self, message: dict[str, Any]) -> None:
         channel, body = message.get("channel"), message["data"]
+        self.heard_at = asyncio.get_running_loop().time()
         if message["type"] == "message" and self._envelopes.is_own_echo(body):
             return
         try:
@@ -368,7 +377,8 @@ class Cluster:
             del self._answers[number]
 
 
-def _client(url: str) -> "Redis":
+def redis_client(url: str) -> "Redis":
+    """A client that does not try again: whoever uses it knows what a failure means."""
     return Redis.from_url(
         url,
         socket_timeout=SOCKET_SECONDS,

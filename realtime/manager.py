@@ -54,12 +54,14 @@ class Manager(AsyncManager):
     """The client manager of one process, on its own indexes.
 
     `on_filled(room)` and `on_emptied(room)` tell when a room of the root namespace gains its first local member and
-    loses its last one; both are called synchronously, between two packets.
+    loses its last one; both are called synchronously, between two packets. `in_doubt` keeps offsets from being sent
+    (see realtime.doubt).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.sessions: dict[str, Session] = {}
+        self.in_doubt = False
         self._members: dict[str, dict[str, dict[Session, None]]] = {}
         self.on_filled: Callable[[str], None] = lambda room: None
         self.on_emptied: Callable[[str], None] = lambda room: None
@@ -121,6 +123,8 @@ class Manager(AsyncManager):
 
     def broadcast(self, room: str, packet: Packet, skip: str | None = None, namespace: str = "/") -> int:
         """Send one packet to a room's local members; returns how many."""
+        if self.in_doubt:
+            packet = packet.plain
         count = 0
         for session in self.members(room, namespace):
             if session.sid != skip:
@@ -130,6 +134,8 @@ class Manager(AsyncManager):
 
     def broadcast_unless(self, room: str, packet: Packet, unless: str) -> None:
         """Send one packet to a room's local members that are not in the room `unless` as well."""
+        if self.in_doubt:
+            packet = packet.plain
         for session in self.members(room):
             if unless not in session.rooms:
                 session.send(packet)

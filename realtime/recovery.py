@@ -7,7 +7,9 @@ says `recovery: false` gets neither.
 
     returning = await recovery.claim(session, auth, owner)   # the session has the old sid now
     …enter the rooms, on the bus as well; what is sent there is held until the session opens…
-    replay = await recovery.read(returning, joined_ms)       # raises NotRecoverable
+    replay = await recovery.read(returning, rooms, joined_ms)
+    recovery.settle(returning, replay.missed)                # both raise NotRecoverable: then start_anew
+    session.greeting = recovery.packets(returning)
 
 Source: Socket.IO documentation, "Connection state recovery", and the stock JavaScript client.
 """
@@ -15,7 +17,7 @@ Source: Socket.IO documentation, "Connection state recovery", and the stock Java
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +37,8 @@ PROBE_SECONDS: Final = 0.7
 """How long a client may take to answer a ping before its old connection counts as gone: the new one waits so long."""
 PROBE_MARGIN_SECONDS: Final = 0.2
 """What another node's loop may be behind."""
+READ_SECONDS: Final = 2.0
+"""A Redis that takes longer is as good as away."""
 AHEAD_MS: Final = 5_000
 """An offset from further in the future is none of ours."""
 REACH_SECONDS: Final = LOG_SECONDS - 5.0
@@ -59,13 +63,14 @@ class NotRecoverable(Exception):
 
 @dataclass(slots=True, eq=False)
 class Returning:
-    """A client that is about to get its session back."""
+    """A client that is about to get its session back; with nothing `missed` known in the end, it gets a new one."""
 
     session: Session
     owner: str
     state: SessionState
     offset: Offset
     since_ms: int
+    missed: list[Missed] | None = None
 
 
 class Recovery:
@@ -209,35 +214,40 @@ class Recovery:
             raise NotRecoverable("old")
         return max(offset.ms - SLACK_MS - EVIDENCE_MS, earliest)
 
-    async def read(self, returning: Returning, joined_ms: Mapping[str, int]) -> Replay:
-        """What the logs of its rooms, which it is in by now, have for it. Raises: NotRecoverable.
+    async def read(self, returning: Returning, rooms: Sequence[str], joined_ms: Mapping[str, int]) -> Replay:
+        """What the logs of these rooms, which the session is in by now, have for it. Raises: NotRecoverable.
 
         Nothing is replayed of a room from before its user joined, where `joined_ms` names when that was.
         """
-        rooms = returning.session.rooms
         try:
-            logs, is_complete = await self._cluster.read_log([*rooms], returning.since_ms)
+            async with asyncio.timeout(READ_SECONDS):
+                # What this node said just before the session entered is on its way there.
+                await self._cluster.flushed()
+                logs, is_complete = await self._cluster.read_log(rooms, returning.since_ms)
         except (RedisError, OSError, TimeoutError):
             raise NotRecoverable("unavailable") from None
         if not is_complete:
             raise NotRecoverable("incomplete")
-        return read_logs(logs, returning.offset, returning.session.sid, rooms, joined_ms)
+        return read_logs(logs, returning.offset, returning.session.sid, returning.session.rooms, joined_ms)
 
-    def packets(self, returning: Returning, missed: list[Missed]) -> list[Packet]:
+    def settle(self, returning: Returning, missed: list[Missed]) -> None:
+        """Say what it is to be replayed. Raises: NotRecoverable when that is too much."""
+        if len(missed) > MAX_EVENTS or sum(len(event.payload) for event in missed) > MAX_BYTES:
+            raise NotRecoverable("too much")
+        returning.missed = missed
+
+    def packets(self, returning: Returning) -> tuple[Packet, ...]:
         """What goes right behind CONNECT, so that of what the session holds back nothing goes twice.
 
         The session is to be opened before anything else happens.
         """
-        replayed = {event.offset for event in missed if event.offset is not None}
+        if returning.missed is None:
+            return ()
+        replayed = {event.offset for event in returning.missed if event.offset is not None}
         held = returning.session.held
         held[:] = [packet for packet in held if packet.offset not in replayed]
         self._on_outcome("recovered")
-        return [Packet(event.payload, offset=event.offset) for event in in_order(missed)]
-
-    def check_size(self, missed: list[Missed]) -> None:
-        """Raises: NotRecoverable when it is more than a client is replayed."""
-        if len(missed) > MAX_EVENTS or sum(len(event.payload) for event in missed) > MAX_BYTES:
-            raise NotRecoverable("too much")
+        return tuple(Packet(event.payload, offset=event.offset) for event in in_order(returning.missed))
 
     def start_anew(self, returning: Returning, error: NotRecoverable) -> None:
         """Make it a new session after all, with another sid and pid."""

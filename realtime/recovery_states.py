@@ -159,7 +159,7 @@ class SessionStates:
     # --- reading --------------------------------------------------------------------------------------------------
 
     async def take(self, key: str) -> SessionState | None:
-        """The state, which nobody can take again; None when there is none. Raises: RedisError, OSError, TimeoutError."""
+        """The state, which nobody can take again; None for none. Raises: RedisError, OSError, TimeoutError."""
         async with asyncio.timeout(TAKE_SECONDS):
             stored = await self._redis.getdel(key)
         return SessionState(*msgpack.unpackb(stored)) if stored is not None else None

@@ -20,11 +20,14 @@ from realtime.engine import Engine
 from realtime.frames import Packet
 from realtime.manager import Manager, Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event, Pipeline
+from realtime.recovery import Recovery
 from realtime.socket import Socket
 
 CONNECT_SECONDS: Final = 10.0
 """How long an Engine.IO connection may live without a Socket.IO CONNECT."""
 MAX_NAMESPACES: Final = 10
+END_SECONDS: Final = 1.0
+"""How long a session that comes back waits for the disconnect handler of its old connection."""
 SESSION_CLOSED: Final = "session:closed"
 
 log = structlog.get_logger()
@@ -44,6 +47,8 @@ class Server(socketio.AsyncServer):
         self._tasks: set[asyncio.Task[None]] = set()
         self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
         self._deadlines: dict[Socket, asyncio.TimerHandle] = {}
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self.recovery: Recovery | None = None
         self._loop = asyncio.get_running_loop()
 
     def _engineio_server_class(self) -> type[Engine]:
@@ -159,15 +164,23 @@ class Server(socketio.AsyncServer):
             log.exception("connect handler failed")
             refusal = {"message": "INTERNAL", "data": {"code": "INTERNAL", "retryable": True}}
         if socket.closed or session.sid not in self.manager.sessions:
-            self.manager.remove(session)
+            self._discard(session)
         elif refusal is not None:
-            self.manager.remove(session)
+            self._discard(session)
             socket.send(Packet(packets.encode_connect_error(refusal, namespace)))
         else:
             self.environ.pop(socket.sid, None)
             session.pipeline = Pipeline(self._handle, self._expire)
-            session.open(Packet(packets.encode_connect(session.sid, namespace)), *session.greeting)
+            session.open(Packet(packets.encode_connect(session.sid, namespace, session.pid)), *session.greeting)
             session.greeting = ()
+            if self.recovery is not None:
+                self.recovery.opened(session)
+
+    def _discard(self, session: Session) -> None:
+        """Forget a session that does not open."""
+        self.manager.remove(session)
+        if self.recovery is not None:
+            self.recovery.lost(session)
 
     def _serves(self, namespace: str) -> bool:
         return namespace in self.handlers or namespace in self.namespace_handlers
@@ -178,14 +191,24 @@ class Server(socketio.AsyncServer):
             session.pipeline.stop()
             self._own(session.pipeline.drained())
         was_connected = session.connected
+        if self.recovery is not None:
+            (self.recovery.forget if reason == self.reason.CLIENT_DISCONNECT else self.recovery.lost)(session)
         self.manager.remove(session)
         self.manager.callbacks.pop(session.sid, None)
         if was_connected:
             session.connected = False
-            self._own(self._disconnected(session, reason))
+            self._endings[session.sid] = self._own(self._disconnected(session, reason))
 
     async def _disconnected(self, session: Session, reason: str) -> None:
-        await self._trigger_event("disconnect", session.namespace, session.sid, reason)
+        try:
+            await self._trigger_event("disconnect", session.namespace, session.sid, reason)
+        finally:
+            self._endings.pop(session.sid, None)
+
+    async def ended(self, sid: str) -> None:
+        """Returns once the disconnect handler of a session that has ended is through, or takes too long."""
+        if sid in self._endings:
+            await asyncio.wait([self._endings[sid]], timeout=END_SECONDS)
 
     def close_socket(self, socket: Socket, code: str, *, reconnect: bool) -> None:
         """Say why, then end the connection; without `reconnect` a DISCONNECT keeps stock clients from coming back."""
@@ -194,6 +217,8 @@ class Server(socketio.AsyncServer):
             if session.connected:
                 socket.send(event_packet(SESSION_CLOSED, payload, session.namespace))
                 if not reconnect:
+                    if self.recovery is not None:
+                        self.recovery.forget(session)
                     socket.send(Packet(packets.encode_disconnect(session.namespace)))
         socket.finish(self.reason.SERVER_DISCONNECT)
 
@@ -245,10 +270,11 @@ class Server(socketio.AsyncServer):
 
     # --- the server's own life ------------------------------------------------------------------------------------
 
-    def _own(self, work: Any) -> None:
+    def _own(self, work: Any) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._settled)
+        return task
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -53,8 +53,8 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_answer", "_buffer", "_buffered", "_closing_frame", "_flushing", "_loop", "_poll", "_probing", "_receiver", "_timer",
-        "_transport", "_websocket", "closed", "cut", "ping_interval", "ping_timeout", "sessions", "sid",
+        "_answer", "_buffer", "_buffered", "_closing_frame", "_flushing", "_loop", "_poll", "_probing", "_receiver",
+        "_timer", "_transport", "_websocket", "closed", "cut", "ping_interval", "ping_timeout", "sessions", "sid",
     )  # fmt: skip
 
     def __init__(self, sid: str, receiver: Receiver, ping_interval: float, ping_timeout: float) -> None:

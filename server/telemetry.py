@@ -55,6 +55,9 @@ class Metrics:
         self.handshakes = Counter(
             "parley_handshakes", "Socket.IO handshakes by outcome", ["outcome"], registry=self.registry
         )
+        self.recoveries = Counter(
+            "parley_recoveries", "Sessions that clients came back for, by outcome", ["outcome"], registry=self.registry
+        )
         self.events = Counter(
             "parley_events", "Client events by name and outcome", ["event", "outcome"], registry=self.registry
         )
