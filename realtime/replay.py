@@ -72,7 +72,7 @@ def read_logs(
             is_for_others = frame.skip == session_id or (frame.unless is not None and frame.unless in rooms)
             is_delivered = not perhaps_held and _is_before(entry, stamp, offset)
             if is_for_others or is_delivered or entry.id[0] < since_joined or frame.seq in had or frame.offset in seen:
-                if frame.seq is not None:
+                if frame.seq is not None and frame.seq > 0:
                     had.add(frame.seq)
                 continue
             seen.add(frame.offset)
