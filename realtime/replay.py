@@ -4,14 +4,15 @@ The logs are in the order of the bus. By the time a client got the event whose o
 earlier events, and whatever the bus had brought there. What the bus took longer for is replayed with the rest, so an
 event of another node may come twice; of the offset's own node each comes once.
 
-Some events have a number in their room (see realtime.gate): those wait on the receiving node for lower ones, so a later
-offset does not say that they were sent.
+Some events have a number in their room, or are about one that has (see realtime.gate): those wait on the receiving
+node for lower numbers, so a later offset does not say that they were sent.
 """
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from realtime.envelope import Frame
 from realtime.offsets import Offset, parse_offset
 from realtime.recovery_log import LogEntry
 
@@ -59,51 +60,51 @@ def read_logs(
     `rooms` are all that the session is in; nothing is replayed of a room from before the user `joined` it.
     """
     replay = Replay([], {})
-    seen: set[bytes] = set()
     for room, entries in logs.items():
-        held = _perhaps_held(entries)
-        had = replay.had.setdefault(room, set())
+        had = replay.had[room] = set()
         since_joined = joined_ms.get(room, 0) - SLACK_MS
-        for entry, perhaps_held in zip(entries, held, strict=True):
-            frame = entry.frame
-            stamp = parse_offset(frame.offset.decode()) if frame.offset is not None else None
-            if frame.offset is None or stamp is None:
-                continue
+        first_held = _first_held(entries, offset)
+        missed: dict[int | bytes, Missed] = {}
+        for (at, _), frame in entries:
+            stamp = _stamp(frame)
+            is_sent = abs(frame.seq or 0) < first_held and _is_before(at, stamp, offset)
             is_for_others = frame.skip == session_id or (frame.unless is not None and frame.unless in rooms)
-            is_delivered = not perhaps_held and _is_before(entry, stamp, offset)
-            if is_for_others or is_delivered or entry.id[0] < since_joined or frame.seq in had or frame.offset in seen:
-                if frame.seq is not None and frame.seq > 0:
-                    had.add(frame.seq)
-                continue
-            seen.add(frame.offset)
-            moment = (entry.id[0], stamp.ms, stamp.number)
-            replay.missed.append(Missed(room, frame.seq, frame.payload, frame.offset, moment))
+            number = frame.seq if frame.seq is not None and frame.seq > 0 else None
+            if is_sent or is_for_others or at < since_joined:
+                if number is not None:
+                    had.add(number)
+            elif number not in had:
+                event = Missed(room, frame.seq, frame.payload, frame.offset, (at, stamp.ms, stamp.number))
+                missed.setdefault(number or frame.offset or b"", event)
+        replay.missed.extend(missed.values())
     return replay
 
 
-def _is_before(entry: LogEntry, stamp: Offset, offset: Offset) -> bool:
+def _stamp(frame: Frame) -> Offset:
+    stamp = parse_offset((frame.offset or b"").decode())
+    if stamp is None:
+        raise ValueError("a log entry without an offset")
+    return stamp
+
+
+def _is_before(at: int, stamp: Offset, offset: Offset) -> bool:
+    """Whether an event had arrived where the client got its offset."""
     if stamp.node == offset.node:
         return stamp.number <= offset.number
-    return entry.id[0] < offset.ms - SLACK_MS
+    return at < offset.ms - SLACK_MS
 
 
-def _perhaps_held(entries: Sequence[LogEntry]) -> list[bool]:
-    """Which entries may have waited for a lower number that came later than they, or never by the bus."""
-    numbers = [entry.frame.seq for entry in entries]
-    known = {number for number in numbers if number is not None and number > 0}
-    unbroken = min(known, default=0)
-    while unbroken + 1 in known:
-        unbroken += 1
-    lowest_later: list[int] = []
-    lowest = 2**63
-    for number in reversed(numbers):
-        lowest_later.append(lowest)
-        if number is not None and number > 0:
-            lowest = min(lowest, number)
-    return [
-        number is not None and (abs(number) > unbroken or later < number or later <= -number)
-        for number, later in zip(numbers, reversed(lowest_later), strict=True)
-    ]
+def _first_held(entries: Sequence[LogEntry], offset: Offset) -> int:
+    """The first number that may have been waited for: one that came after the offset, or never by the bus."""
+    came = {
+        frame.seq: _is_before(at, _stamp(frame), offset)
+        for (at, _), frame in reversed(entries)
+        if frame.seq is not None and frame.seq > 0
+    }
+    number = min(came, default=2**63)
+    while came.get(number, False):
+        number += 1
+    return number
 
 
 def in_order(missed: Iterable[Missed]) -> list[Missed]:
