@@ -3,7 +3,7 @@
 A reverse index keeps each session's rooms, so that leaving costs what the session joined, not what the server holds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from socketio import AsyncManager
@@ -54,8 +54,9 @@ class Manager(AsyncManager):
     """The client manager of one process, on its own indexes.
 
     `on_filled(room)` and `on_emptied(room)` tell when a room of the root namespace gains its first local member and
-    loses its last one; both are called synchronously, between two packets. `in_doubt` keeps offsets from being sent
-    (see realtime.doubt).
+    loses its last one; both are called synchronously, between two packets. `on_changed(session)` tells that the
+    server's own methods have changed a session's rooms. `relay(room, payload, skip)` sends an event that can go to
+    other nodes (see realtime.relay). `in_doubt` keeps offsets from being sent (see realtime.doubt).
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,8 @@ class Manager(AsyncManager):
         self._members: dict[str, dict[str, dict[Session, None]]] = {}
         self.on_filled: Callable[[str], None] = lambda room: None
         self.on_emptied: Callable[[str], None] = lambda room: None
+        self.on_changed: Callable[[Session], None] = lambda session: None
+        self.relay: Callable[[str | None, bytes, Collection[str | None]], None] | None = None
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -169,8 +172,14 @@ class Manager(AsyncManager):
         skip = set(skip_sid) if isinstance(skip_sid, list) else {skip_sid}
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet_class = self.server.packet_class
+        room = to or room
+        if self.relay is not None and namespace == "/" and callback is None and len(skip) == 1 and _is_one(room):
+            encoded = packet_class(2, namespace=namespace, data=[event, *arguments]).encode()
+            if isinstance(encoded, str):
+                self.relay(room, b"4" + encoded.encode(), skip)
+                return
         shared: list[Packet] | None = None
-        for session in self._targets(namespace, to or room):
+        for session in self._targets(namespace, room):
             if session.sid in skip:
                 continue
             if callback is not None or shared is None:
@@ -210,22 +219,30 @@ class Manager(AsyncManager):
         if room in self.sessions and room != sid:
             raise ValueError("cannot enter a sid room")
         self.enter(session, room)
+        self.on_changed(session)
 
     def basic_leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Take a session out of a room."""
         session = self.sessions.get(sid)
         if session is not None:
             self.leave(session, room)
+            self.on_changed(session)
 
     def basic_close_room(self, room: str, namespace: str) -> None:
         """Take everybody out of a room."""
         for session in list(self.members(room, namespace)):
             self.leave(session, room)
+            self.on_changed(session)
 
     def get_rooms(self, sid: str, namespace: str) -> list[str]:
         """The rooms of a session."""
         session = self.sessions.get(sid)
-        return [] if session is None else [sid, *session.rooms]
+        return [] if session is None else [sid, *(session.rooms - {sid})]
+
+
+def _is_one(room: Any) -> bool:
+    """Whether an emit is for one room, or for everybody."""
+    return room is None or isinstance(room, str)
 
 
 def event_packet(event: str, payload: bytes, namespace: str = "/", *, offset: bytes | None = None) -> Packet:

@@ -7,6 +7,7 @@ events, answer them by `respond`, and overlap the rest of its work (see realtime
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -20,7 +21,7 @@ from realtime.engine import Engine
 from realtime.frames import Packet
 from realtime.manager import Manager, Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event, Pipeline
-from realtime.recovery import Recovery
+from realtime.recovery import Recovery, Returning
 from realtime.socket import Socket
 
 CONNECT_SECONDS: Final = 10.0
@@ -49,6 +50,7 @@ class Server(socketio.AsyncServer):
         self._deadlines: dict[Socket, asyncio.TimerHandle] = {}
         self._endings: dict[str, asyncio.Task[None]] = {}
         self.recovery: Recovery | None = None
+        self.admit: Callable[[Session, Any], Awaitable[Returning | None]] | None = None
         self._loop = asyncio.get_running_loop()
 
     def _engineio_server_class(self) -> type[Engine]:
@@ -155,7 +157,10 @@ class Server(socketio.AsyncServer):
         if session.sid not in self.manager.sessions:
             return
         refusal: dict[str, Any] | None
+        returning = None
         try:
+            if self.admit is not None and namespace == "/":
+                returning = await self.admit(session, auth)
             accepted = await self._trigger_event("connect", namespace, session.sid, self.environ.get(socket.sid), auth)
             refusal = None if accepted is not False else {"message": "Connection rejected by server"}
         except (Refused, ConnectionRefusedError) as error:
@@ -171,6 +176,8 @@ class Server(socketio.AsyncServer):
         else:
             self.environ.pop(socket.sid, None)
             session.pipeline = Pipeline(self._handle, self._expire)
+            if returning is not None and self.recovery is not None:
+                session.greeting = self.recovery.packets(returning)
             session.open(Packet(packets.encode_connect(session.sid, namespace, session.pid)), *session.greeting)
             session.greeting = ()
             if self.recovery is not None:
@@ -221,6 +228,19 @@ class Server(socketio.AsyncServer):
                         self.recovery.forget(session)
                     socket.send(Packet(packets.encode_disconnect(session.namespace)))
         socket.finish(self.reason.SERVER_DISCONNECT)
+
+    async def get_session(self, sid: str, namespace: str | None = None) -> Any:
+        """The data of a session. Raises: KeyError when there is none."""
+        session = self.manager.sessions[sid]
+        if session.data is None:
+            session.data = {}
+        return session.data
+
+    async def save_session(self, sid: str, data: Any, namespace: str | None = None) -> None:
+        """Keep data with a session; recovery brings back what msgpack takes. Raises: KeyError when there is none."""
+        session = self.manager.sessions[sid]
+        session.data = data
+        self.manager.on_changed(session)
 
     # --- events ---------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,6 @@ log = structlog.get_logger()
 class Gateway(socketio.AsyncNamespace):
     """Namespace `/`: verified callers in, answers out. Every event is answered exactly once."""
 
-    claims_sessions = True
-
     def __init__(self, services: Services, metrics: Metrics, limits: dict[str, int], recovery: Recovery) -> None:
         super().__init__("/")
         self.server: Server
