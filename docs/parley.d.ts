@@ -18,9 +18,9 @@ export interface CreateRoom {
   title?: string;
   /** at most 4 KiB of JSON; keys without a dot, U+0000 or a leading $ */
   metadata?: Record<string, unknown>;
-  /** 1–64 characters */
+  /** 1–64 characters, ^[^\x00]*$ */
   externalId?: string;
-  /** 1–64 characters */
+  /** 1–64 characters, ^[^\x00]*$ */
   clientId?: string;
 }
 
@@ -29,7 +29,7 @@ export interface EditMessage {
   roomId: string;
   /** ≥1 */
   seq: number;
-  /** 1–10,000 characters */
+  /** 1–10,000 characters, ^[^\x00]*$ */
   text: string;
 }
 
@@ -227,9 +227,9 @@ export type RoomKind = "direct" | "group" | "channel";
 /** Say something. The same `clientId` in the same room is the same message, however often it is sent. */
 export interface SendMessage {
   roomId: string;
-  /** 1–10,000 characters */
+  /** 1–10,000 characters, ^[^\x00]*$ */
   text?: string;
-  /** 1–64 characters */
+  /** 1–64 characters, ^[^\x00]*$ */
   clientId?: string;
   /** ≥1 */
   replyTo?: number;

@@ -1,7 +1,9 @@
 """Sending and reading messages (wire contract, section 4)."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from auth.caller import Caller
 from auth.permissions import check_can_mention_room, not_a_member
@@ -10,10 +12,13 @@ from handlers.rooms import announce_direct_room
 from handlers.services import Services
 from protocol.commands import ROOM_MENTION, ReadHistory, SendMessage
 from protocol.errors import NotFound
-from protocol.replies import EncodedReply, HistoryPage, SendReply
-from protocol.types import RoomKind
+from protocol.replies import AnyReply, EncodedReply, HistoryPage, SendReply
+from protocol.resources import Message
+from protocol.types import RoomKind, iso_utc
 from storage.lane import Appended
 from storage.messages import Draft, as_message, payload_digest
+
+Answer = Callable[[AnyReply | Coroutine[Any, Any, AnyReply] | Exception], None]
 
 
 async def send_message(caller: Caller, command: SendMessage, services: Services) -> Awaitable[SendReply | EncodedReply]:
@@ -34,7 +39,43 @@ async def send_message(caller: Caller, command: SendMessage, services: Services)
         # That may have taken its time: who was sent out meanwhile is no member now.
         await _check_may_send(caller, command.room_id, services)
     services.typing.ended(command.room_id, caller.user_id)
-    draft = Draft(
+    return _deliver(services.log.append(_draft(caller, command, text, mentions)), caller, services)
+
+
+def send_at_once(caller: Caller, command: SendMessage, services: Services, answer: Answer) -> bool:
+    """Send a plain message by one who may, as far as this node knows without a wait; False leaves it to send_message.
+
+    `answer` is told the reply, what is still to be awaited for it, or the error.
+    """
+    room_id = command.room_id
+    if (
+        command.attachments
+        or command.mentions
+        or command.reply_to is not None
+        or not services.fanout.is_in(caller.session_id, room_id)
+        or not services.send_rules.none_apply(caller.user_id, room_id)
+    ):
+        return False
+    services.typing.ended(room_id, caller.user_id)
+    services.log.append_then(
+        _draft(caller, command, command.text, []), partial(_settled, caller=caller, services=services, answer=answer)
+    )
+    return True
+
+
+def _settled(outcome: Appended | Exception, *, caller: Caller, services: Services, answer: Answer) -> None:
+    if isinstance(outcome, Exception):
+        answer(outcome)
+        return
+    message, reply = _publish(outcome, caller, services)
+    if outcome.duplicate or message.seq == 1:
+        answer(_complete(message, reply, outcome.duplicate, caller, services))
+    else:
+        answer(reply)
+
+
+def _draft(caller: Caller, command: SendMessage, text: str | None, mentions: list[str]) -> Draft:
+    return Draft(
         room_id=command.room_id,
         sender_id=caller.user_id,
         client_id=command.client_id,
@@ -47,17 +88,33 @@ async def send_message(caller: Caller, command: SendMessage, services: Services)
         ),
         session_id=caller.session_id,
     )
-    return _deliver(services.log.append(draft), caller, services)
 
 
 async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Services) -> SendReply | EncodedReply:
-    """Publish what is durable now. A repeated one is published again, which heals a crash between the two."""
-    document, duplicate = await commit
-    message = as_message(document)
-    message_json = message.wire_json()
+    """Publish what is durable now, and say which place it took."""
+    appended = await commit
+    message, reply = _publish(appended, caller, services)
+    return await _complete(message, reply, appended.duplicate, caller, services)
+
+
+def _publish(appended: Appended, caller: Caller, services: Services) -> tuple[Message, EncodedReply]:
+    """Deliver what is durable now; returns it, and the reply to its first sender.
+
+    A repeated message is published again, which heals a crash between the commit and the first publish.
+    """
+    message = as_message(appended.document)
+    created_at = iso_utc(message.created_at)
+    message_json = message.wire_json() if appended.duplicate else Message.encode(message, created_at)
     services.delivery.publish(message, message_json, skip=caller.session_id)
     if message.mentions:
         services.notifier.mentioned(message)
+    return message, SendReply.encode(message, message_json, created_at)
+
+
+async def _complete(
+    message: Message, reply: EncodedReply, duplicate: bool, caller: Caller, services: Services
+) -> SendReply | EncodedReply:
+    """The reply to a message that is out; before a direct room's first one, its other side is shown the room."""
     if message.seq == 1:
         record = await services.rooms.get(message.room_id)
         if record is not None and record.kind is RoomKind.DIRECT:
@@ -71,7 +128,7 @@ async def _deliver(commit: Awaitable[Appended], caller: Caller, services: Servic
             duplicate=True,
             message=shown,
         )
-    return SendReply.encode(message, message_json)
+    return reply
 
 
 async def _check_may_send(caller: Caller, room_id: str, services: Services) -> None:

@@ -21,21 +21,24 @@ from handlers import (
     typing_status,
 )
 from protocol import commands
-from protocol.replies import Reply
+from protocol.replies import AnyReply
 from protocol.wire import Inbound
 
-Handler = Callable[[Any, Any, Any], Awaitable[Reply | Awaitable[Reply]]]
+Handler = Callable[[Any, Any, Any], Awaitable[AnyReply | Awaitable[AnyReply]]]
+AtOnce = Callable[[Any, Any, Any, messages.Answer], bool]
 
 
 class Route(NamedTuple):
     """An event's payload model, and the function `(caller, command, services) -> reply`.
 
     A function that returns an awaitable has taken its place in order; what is left may overlap with later events of
-    the same name.
+    the same name. `at_once(caller, command, services, answer)` is tried first: it serves the event without a wait and
+    has `answer` told what came of it, or returns False and has done nothing.
     """
 
     command: type[Inbound]
     handle: Handler
+    at_once: AtOnce | None = None
 
 
 ROUTES: dict[str, Route] = {
@@ -61,7 +64,7 @@ ROUTES: dict[str, Route] = {
     "user:unblock": Route(commands.NameUser, blocks.unblock_user),
     "user:blocks": Route(commands.ListBlocks, blocks.list_blocks),
     # messages
-    "message:send": Route(commands.SendMessage, messages.send_message),
+    "message:send": Route(commands.SendMessage, messages.send_message, messages.send_at_once),
     "message:history": Route(commands.ReadHistory, messages.read_history),
     "message:sync": Route(commands.SyncMessages, sync.sync_messages),
     "message:thread": Route(commands.ReadThread, threads.read_thread),

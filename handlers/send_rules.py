@@ -35,7 +35,10 @@ class RoomRules(NamedTuple):
 
     def peer_of(self, user_id: str) -> str | None:
         """The other person of a direct room; None in other kinds."""
-        return next((other for other in self.pair if other != user_id), None)
+        if not self.pair:
+            return None
+        one, other = self.pair
+        return other if one == user_id else one
 
 
 class SendRules:

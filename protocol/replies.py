@@ -16,7 +16,7 @@ from protocol.resources import (
     RoomSummary,
     UserPresence,
 )
-from protocol.types import Moment, iso_utc
+from protocol.types import Moment
 from protocol.wire import Outbound
 
 
@@ -24,14 +24,20 @@ class Reply(Outbound):
     """The fields of a successful ack; this one has none."""
 
 
-class EncodedReply(Reply):
+class EncodedReply:
     """A reply whose JSON is at hand already; how its fields are named, the model it stands for says."""
 
-    encoded: bytes
+    __slots__ = ("_json",)
+
+    def __init__(self, json: bytes) -> None:
+        self._json = json
 
     def wire_json(self) -> bytes:
         """That JSON."""
-        return self.encoded
+        return self._json
+
+
+AnyReply = Reply | EncodedReply
 
 
 class RoomReply(Reply):
@@ -100,15 +106,15 @@ class SendReply(Reply):
     message: OwnedMessage
 
     @staticmethod
-    def encode(message: Message, message_json: bytes) -> EncodedReply:
+    def encode(message: Message, message_json: bytes, created_at: str) -> EncodedReply:
         """This reply for a message just stored, around JSON that its delivery has made already."""
         fields = b'{"messageId":"%s","seq":%d,"createdAt":"%s","duplicate":false,"message":%s,"myReactions":[]}}' % (
             message.message_id.encode(),
             message.seq,
-            iso_utc(message.created_at).encode(),
+            created_at.encode(),
             message_json[:-1],
         )
-        return EncodedReply.model_construct(encoded=fields)
+        return EncodedReply(fields)
 
 
 class MessageReply(Reply):

@@ -14,16 +14,21 @@ from protocol.emoji import is_emoji
 MAX_SAFE_INTEGER = 2**53 - 1
 USER_ID_PATTERN = r"^[A-Za-z0-9_.:-][A-Za-z0-9_.:@-]{0,63}$"
 ROOM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+PLAIN_PATTERN = r"^[^\x00]*$"
+"""No U+0000, which no store takes; unpaired surrogates are no strings to the validator in the first place."""
 METADATA_MAX_BYTES = 4096
 USER_IDS_MAX = 200
 
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+NOT_PLAIN = "must not contain U+0000 or unpaired surrogates"
+
+
 def _plain_text(value: str) -> str:
     """Refuse U+0000 and unpaired surrogates, which no store and no JSON writer takes."""
     if _UNENCODABLE.search(value):
-        raise ValueError("must not contain U+0000 or unpaired surrogates")
+        raise ValueError(NOT_PLAIN)
     return value
 
 
@@ -41,11 +46,11 @@ def _one_emoji(value: str) -> str:
 
 UserId = Annotated[str, StringConstraints(strict=True, pattern=USER_ID_PATTERN)]
 RoomId = Annotated[str, StringConstraints(strict=True, pattern=ROOM_ID_PATTERN)]
-ClientId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64), AfterValidator(_plain_text)]
+ClientId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64, pattern=PLAIN_PATTERN)]
 ExternalId = ClientId
 Token = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_plain_text)]
 SessionId = Annotated[str, StringConstraints(strict=True, pattern=ROOM_ID_PATTERN)]
-Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=10_000), AfterValidator(_plain_text)]
+Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=10_000, pattern=PLAIN_PATTERN)]
 Title = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=200),

@@ -1,6 +1,6 @@
 """The base of every model on the wire: camelCase names, strict types, nothing unknown."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -10,6 +10,12 @@ class Inbound(BaseModel):
     """What a client sends: exact types, no unknown field, immutable once read."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def read(cls, payload: Any) -> Self:
+        """The model of a payload, by the validator alone. Raises: ValidationError."""
+        model: Self = cls.__pydantic_validator__.validate_python(payload)
+        return model
 
 
 class Outbound(BaseModel):

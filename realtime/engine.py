@@ -4,6 +4,7 @@ Source: Engine.IO protocol 4. Refusals carry the status and JSON body of the ref
 """
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,36 +12,32 @@ import engineio
 import orjson
 from aiohttp import web
 
+from realtime import refusals
 from realtime.frames import Packet
+from realtime.handshake import Handshake, from_request, switching_protocols
+from realtime.limits import Limits
 from realtime.packets import MalformedPacket
-from realtime.socket import Receiver, Socket
+from realtime.rate import Rate
+from realtime.refusals import Refusal
+from realtime.socket import Receiver, Socket, Sockets
+from realtime.timeouts import Timeout
+from realtime.upgrade import Upgrade
+from realtime.websocket import WebSocket
 
-MAX_PACKETS_PER_POST: Final = 1_000
 POST_SECONDS: Final = 30.0
 """How long a client may take to send the body of a POST."""
 LINGER_SECONDS: Final = 1.0
 """How long a closed polling session is kept, so that its next poll can fetch the goodbye."""
-
-_REFUSALS: Final = {
-    "transport": (0, "Transport unknown"),
-    "session": (1, "Session ID unknown"),
-    "method": (2, "Bad handshake method"),
-    "request": (3, "Bad request"),
-    "version": (5, "Unsupported protocol version"),
-}
-
-
-def _refuse(why: str) -> web.Response:
-    code, message = _REFUSALS[why]
-    return web.Response(
-        status=400, body=orjson.dumps({"code": code, "message": message}), content_type="application/json"
-    )
+UPGRADE_SECONDS: Final = 10.0
+"""How long an upgrade may take; meanwhile polls come back at once."""
+RETRY_MS: Final = (1_000, 5_000)
+"""Those who were sent away come back spread over this time, not all at once again."""
 
 
 class Engine(engineio.AsyncServer):
     """python-engineio's server with connections of our own behind it.
 
-    `origin_allowed(origin, request)` decides over the Origin of every request that has one.
+    `origin_allowed(origin, host)` decides over the Origin of every request that has one.
     """
 
     def __init__(
@@ -48,64 +45,122 @@ class Engine(engineio.AsyncServer):
         *,
         ping_interval_ms: int,
         ping_timeout_ms: int,
-        max_payload_bytes: int,
-        origin_allowed: Callable[[str, web.Request], bool],
+        limits: Limits,
+        origin_allowed: Callable[[str, str], bool],
+        on_limit: Callable[[str], None],
         **options: Any,
     ) -> None:
         super().__init__(monitor_clients=False, async_mode="aiohttp", **options)
         self.ping_interval_ms = ping_interval_ms
         self.ping_timeout_ms = ping_timeout_ms
-        self.max_payload_bytes = max_payload_bytes
-        self.origin_allowed = origin_allowed
-        self.receiver: Receiver
+        self.limits = limits
+        self.is_draining = False
+        self.shared: Sockets
+        self._origin_allowed = origin_allowed
+        self._on_limit = on_limit
+        self._handshakes = Rate(limits.handshakes_per_second) if limits.handshakes_per_second is not None else None
+        self._upgrades: Timeout[Upgrade]
+        self._lingering: Timeout[str]
+
+    def serve(self, receiver: Receiver) -> None:
+        """Hand what comes to this receiver."""
+        self.shared = Sockets(receiver, self.limits, self.ping_interval_ms, self.ping_timeout_ms)
+        self._upgrades = self.shared.timeouts.after(UPGRADE_SECONDS, Upgrade.give_up)
+        self._lingering = self.shared.timeouts.after(LINGER_SECONDS, lambda sid: self.sockets.pop(sid, None))
+
+    # --- requests -------------------------------------------------------------------------------------------------
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Answer one HTTP request on the Socket.IO path."""
         origin = request.headers.get("Origin")
-        if origin is not None and not self.origin_allowed(origin, request):
-            return web.json_response({"code": 4, "message": "Forbidden"}, status=403)
-        response = await self._route(request)
-        if origin is not None and not response.prepared:
+        response = await self._answer(request, origin)
+        if origin is not None and response.status != 403 and not response.prepared:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Vary"] = "Origin"
         return response
 
-    async def _route(self, request: web.Request) -> web.StreamResponse:
-        if request.method == "OPTIONS":
+    async def _answer(self, request: web.Request, origin: str | None) -> web.StreamResponse:
+        if request.method == "OPTIONS" and (origin is None or self._origin_allowed(origin, request.host)):
             return _preflight(request)
-        transport = request.query.get("transport")
+        handshake = from_request(request)
+        refusal = self._refusal(handshake)
+        if refusal is not None:
+            return refusal.response()
+        if handshake.query["transport"] == "websocket":
+            return _taken_over(request, handshake, self.accept)
+        socket = self.sockets.get(handshake.query.get("sid"))
+        if socket is None:
+            socket = self._open(handshake)
+            socket.opened_for_polling()
+            return await self._poll(socket)
+        return await (self._poll(socket) if request.method == "GET" else self._post(socket, request))
+
+    def _refusal(self, handshake: Handshake) -> Refusal | None:
+        """Why a request is not taken; None when it is. Costs no more than look-ups."""
+        query, origin = handshake.query, handshake.headers.get("origin")
+        if origin is not None and not self._origin_allowed(origin, handshake.host):
+            return refusals.FORBIDDEN
+        transport, sid = query.get("transport"), query.get("sid")
         if transport not in ("polling", "websocket"):
-            return _refuse("transport")
-        if request.query.get("EIO") != "4":
-            return _refuse("version")
-        sid = request.query.get("sid")
+            return refusals.UNKNOWN_TRANSPORT
+        if query.get("EIO") != "4":
+            return refusals.UNKNOWN_VERSION
         if sid is None:
-            return await self._open(request, transport)
+            return self._handshake_refusal(handshake)
         socket = self.sockets.get(sid)
         if socket is None:
-            return _refuse("session")
-        if transport == "websocket":
-            return await self._upgrade(socket, request)
-        if socket.transport_name != "polling":
-            return _refuse("request")
-        if request.method == "GET":
-            return await self._poll(socket)
-        return await self._post(socket, request)
+            return refusals.UNKNOWN_SESSION
+        if not socket.is_polling or (transport == "websocket" and handshake.websocket_key is None):
+            return refusals.BAD_REQUEST
+        if handshake.method not in ("GET", "POST"):
+            return refusals.BAD_METHOD
+        return None
 
-    async def _open(self, request: web.Request, transport: str) -> web.StreamResponse:
-        """A new session; on a websocket this is its whole life."""
-        if request.method != "GET":
-            return _refuse("method")
-        if transport == "websocket" and not _is_websocket(request):
-            return _refuse("request")
-        socket = Socket(self.generate_id(), self.receiver, self.ping_interval_ms / 1000, self.ping_timeout_ms / 1000)
+    def _handshake_refusal(self, handshake: Handshake) -> Refusal | None:
+        if handshake.method != "GET":
+            return refusals.BAD_METHOD
+        if handshake.query["transport"] == "websocket" and handshake.websocket_key is None:
+            return refusals.BAD_REQUEST
+        if self.is_draining:
+            return refusals.draining(random.randint(*RETRY_MS))  # noqa: S311 - spreads load, hides nothing
+        if self._handshakes is not None and not self._handshakes.take(self.shared.timeouts.now()):
+            self._on_limit("handshakes")
+            return refusals.busy(random.randint(*RETRY_MS))  # noqa: S311
+        return None
+
+    def accept(self, handshake: Handshake, transport: asyncio.Transport, behind: bytes) -> None:
+        """Answer a websocket's opening handshake; `behind` is what the client has sent after it."""
+        refusal = self._refusal(handshake)
+        key = handshake.websocket_key
+        if refusal is None and (handshake.query["transport"] != "websocket" or key is None):
+            refusal = refusals.BAD_REQUEST
+        if refusal is not None or key is None:
+            refusal = refusal or refusals.BAD_REQUEST
+            transport.write(refusal.raw(handshake.headers.get("origin") if refusal.status != 403 else None))
+            transport.close()
+            return
+        opening = switching_protocols(key)
+        polling = self.sockets.get(handshake.query.get("sid"))
+        if polling is None:
+            socket = self._open(handshake)
+            websocket = WebSocket(transport, socket, self.limits.payload_bytes)
+            socket.attach(websocket, opening)
+        else:
+            upgrade = Upgrade(polling, self._upgrades)
+            websocket = WebSocket(transport, upgrade, self.limits.payload_bytes)
+            upgrade.attach(websocket)
+            websocket.write(opening)
+        if behind:
+            websocket.data_received(behind)
+
+    def _open(self, handshake: Handshake) -> Socket:
+        """A new session, OPEN already on its way."""
+        socket = Socket(self.generate_id(), self.shared)
         self.sockets[socket.sid] = socket
-        socket.send(self._open_packet(socket.sid, upgrades=["websocket"] if transport == "polling" else []))
-        await self._trigger_event("connect", socket.sid, {"aiohttp.request": request}, run_async=False)
-        if transport == "websocket":
-            return await socket.serve_websocket(request, self.max_payload_bytes)
-        socket.opened_for_polling()
-        return await self._poll(socket)
+        upgrades = ["websocket"] if handshake.query["transport"] == "polling" else []
+        socket.send(self._open_packet(socket.sid, upgrades))
+        self.shared.receiver.opened(socket, handshake)
+        return socket
 
     def _open_packet(self, sid: str, upgrades: list[str]) -> Packet:
         return Packet(
@@ -116,52 +171,49 @@ class Engine(engineio.AsyncServer):
                     "upgrades": upgrades,
                     "pingInterval": self.ping_interval_ms,
                     "pingTimeout": self.ping_timeout_ms,
-                    "maxPayload": self.max_payload_bytes,
+                    "maxPayload": self.limits.payload_bytes,
                 }
             )
         )
 
-    async def _upgrade(self, socket: Socket, request: web.Request) -> web.StreamResponse:
-        if socket.transport_name != "polling" or not _is_websocket(request):
-            return _refuse("request")
-        return await socket.serve_websocket(request, self.max_payload_bytes)
-
     async def _poll(self, socket: Socket) -> web.StreamResponse:
         payload = await socket.poll()
         if payload is None:
-            return _refuse("request")
+            return refusals.BAD_REQUEST.response()
         return web.Response(body=payload, content_type="text/plain", charset="utf-8")
 
     async def _post(self, socket: Socket, request: web.Request) -> web.StreamResponse:
-        if request.method != "POST":
-            return _refuse("method")
+        receiver = self.shared.receiver
         if "Content-Encoding" in request.headers:
             # No client compresses what it posts, and a small body could unfold into a large one.
-            self.receiver.malformed(socket)
-            return _refuse("request")
+            receiver.malformed(socket)
+            return refusals.BAD_REQUEST.response()
         body = bytearray()
         try:
             async with asyncio.timeout(POST_SECONDS):
                 async for chunk in request.content.iter_any():
                     body += chunk
-                    if len(body) > self.max_payload_bytes:
-                        self.receiver.malformed(socket)
+                    if len(body) > self.limits.payload_bytes:
+                        self._on_limit("payload_bytes")
+                        receiver.malformed(socket)
                         return web.Response(status=413)
         except TimeoutError:
             return web.Response(status=408)
         try:
-            await socket.post(bytes(body), MAX_PACKETS_PER_POST)
+            await socket.post(bytes(body))
         except MalformedPacket:
-            self.receiver.malformed(socket)
-            return _refuse("request")
+            receiver.malformed(socket)
+            return refusals.BAD_REQUEST.response()
         return web.Response(text="ok")
 
     def forget(self, socket: Socket) -> None:
         """Drop a closed session; a polling one lingers for its last poll."""
-        if socket.transport_name == "polling":
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, self.sockets.pop, socket.sid, None)
+        if socket.is_polling:
+            self._lingering.begin(socket.sid)
         else:
             self.sockets.pop(socket.sid, None)
+
+    # --- the interface that python-socketio's server calls --------------------------------------------------------
 
     async def send(self, sid: str, data: Any) -> None:
         """Send one Engine.IO message: text, or bytes as a binary one."""
@@ -181,11 +233,7 @@ class Engine(engineio.AsyncServer):
     async def disconnect(self, sid: str | None = None) -> None:
         """End one session, or all."""
         for socket in [self.sockets[sid]] if sid in self.sockets else list(self.sockets.values()) if not sid else []:
-            socket.finish("server disconnect")
-
-
-def _is_websocket(request: web.Request) -> bool:
-    return request.headers.get("Upgrade", "").lower() == "websocket"
+            socket.end("server disconnect")
 
 
 def _preflight(request: web.Request) -> web.Response:
@@ -193,3 +241,45 @@ def _preflight(request: web.Request) -> web.Response:
     if asked := request.headers.get("Access-Control-Request-Headers"):
         headers["Access-Control-Allow-Headers"] = asked
     return web.Response(status=204, headers=headers)
+
+
+# --- taking a websocket's connection over from aiohttp ----------------------------------------------------------------
+
+
+class _Behind:
+    """What aiohttp has read behind an opening handshake, asked for as a parser of its protocol asks."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Keep it."""
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing more comes by this way."""
+
+
+class _NoResponse(web.StreamResponse):
+    """The connection is not HTTP any more."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send nothing."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send nothing."""
+
+
+def _taken_over(
+    request: web.Request, handshake: Handshake, accept: Callable[[Handshake, asyncio.Transport, bytes], None]
+) -> web.StreamResponse:
+    protocol, transport = request.protocol, request.transport
+    behind = _Behind()
+    protocol.set_parser(behind)  # type: ignore[arg-type]
+    if transport is not None:
+        # aiohttp's protocol is told that its connection has gone, and has none left to close.
+        protocol.transport = None
+        protocol.connection_lost(None)
+        accept(handshake, transport, behind.data)
+    return _NoResponse()

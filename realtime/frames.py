@@ -6,35 +6,43 @@ Sources: RFC 6455 section 5.2 (frames), Engine.IO protocol 4 (packets).
 import base64
 from typing import Final
 
-_TEXT: Final = 0x81
-_BINARY: Final = 0x82
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSING: Final = 0x8
+PINGING: Final = 0x9
+PONGING: Final = 0xA
+_FINAL: Final = 0x80
 
 
-def websocket_frame(payload: bytes, opcode: int = _TEXT) -> bytes:
+def websocket_frame(payload: bytes, opcode: int = TEXT) -> bytes:
     """An unmasked, unfragmented, uncompressed frame, as servers send it."""
     length = len(payload)
     if length < 126:
-        return bytes((opcode, length)) + payload
+        return bytes((_FINAL | opcode, length)) + payload
     if length < 65536:
-        return bytes((opcode, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((opcode, 127)) + length.to_bytes(8, "big") + payload
+        return bytes((_FINAL | opcode, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((_FINAL | opcode, 127)) + length.to_bytes(8, "big") + payload
 
 
 class Packet:
     """An outgoing Engine.IO packet. `payload` is its text with the type digit in front, or raw bytes when `binary`.
 
     With an `offset` it is an event that can be replayed: the offset goes as one more, last, string argument, and
-    `plain_payload` is the event as it was given.
+    `plain_payload` is the event as it was given. A `droppable` one is left out for a client that lags behind: what it
+    says is soon out of date.
     """
 
-    __slots__ = ("_plain", "binary", "frame", "offset", "payload", "plain_payload")
+    __slots__ = ("_plain", "binary", "droppable", "frame", "offset", "payload", "plain_payload")
 
-    def __init__(self, payload: bytes, *, binary: bool = False, offset: bytes | None = None) -> None:
+    def __init__(
+        self, payload: bytes, *, binary: bool = False, droppable: bool = False, offset: bytes | None = None
+    ) -> None:
         self.plain_payload = payload
         self.payload = payload if offset is None else b'%b,"%b"]' % (payload[:-1], offset)
         self.binary = binary
+        self.droppable = droppable
         self.offset = offset
-        self.frame = websocket_frame(self.payload, _BINARY if binary else _TEXT)
+        self.frame = websocket_frame(self.payload, BINARY if binary else TEXT)
         self._plain: Packet | None = None
 
     @property
@@ -43,7 +51,7 @@ class Packet:
         if self.offset is None:
             return self
         if self._plain is None:
-            self._plain = Packet(self.plain_payload)
+            self._plain = Packet(self.plain_payload, droppable=self.droppable)
         return self._plain
 
     def for_polling(self) -> bytes:

@@ -59,8 +59,10 @@ class Manager(AsyncManager):
     other nodes (see realtime.relay). `in_doubt` keeps offsets from being sent (see realtime.doubt).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_rooms: int, on_limit: Callable[[str], None]) -> None:
         super().__init__()
+        self._max_rooms = max_rooms
+        self._on_limit = on_limit
         self.sessions: dict[str, Session] = {}
         self.in_doubt = False
         self._members: dict[str, dict[str, dict[Session, None]]] = {}
@@ -100,8 +102,11 @@ class Manager(AsyncManager):
         return list(self._members.get(namespace, {}))
 
     def enter(self, session: Session, room: str) -> None:
-        """Put a session in a room; again is no error."""
+        """Put a session in a room; again is no error. One that is in as many as it may be stays out."""
         if room in session.rooms or session.sid not in self.sessions:
+            return
+        if len(session.rooms) >= self._max_rooms:
+            self._on_limit("rooms")
             return
         session.rooms.add(room)
         rooms = self._members.setdefault(session.namespace, {})

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from realtime.limits import Limits
+
 CONNECT: Final = 0
 DISCONNECT: Final = 1
 EVENT: Final = 2
@@ -22,8 +24,7 @@ BINARY_ACK: Final = 6
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
-MAX_ATTACHMENTS: Final = 10
-MAX_DEPTH: Final = 32
+DEFAULT_LIMITS: Final = Limits()
 _MAX_ID_DIGITS: Final = 16
 _MAX_NAMESPACE: Final = 256
 _MAX_INTEGER_DIGITS: Final = 400
@@ -44,7 +45,7 @@ class Incoming(NamedTuple):
     attachments: int
 
 
-def decode(text: bytes) -> Incoming:
+def decode(text: bytes, limits: Limits = DEFAULT_LIMITS) -> Incoming:
     """Read one packet (without the Engine.IO type digit).
 
     Raises: MalformedPacket for anything that the protocol, or our bounds, do not allow.
@@ -56,7 +57,7 @@ def decode(text: bytes) -> Incoming:
     attachments = 0
     if kind >= BINARY_EVENT:
         dash = text.find(b"-", 1, 12)
-        if dash < 2 or not text[1:dash].isdigit() or not 1 <= (attachments := int(text[1:dash])) <= MAX_ATTACHMENTS:
+        if dash < 2 or not text[1:dash].isdigit() or not 1 <= (attachments := int(text[1:dash])) <= limits.attachments:
             raise MalformedPacket("bad attachment count")
         position = dash + 1
     namespace = "/"
@@ -73,7 +74,7 @@ def decode(text: bytes) -> Incoming:
     if position - start > _MAX_ID_DIGITS:
         raise MalformedPacket("ack id too long")
     ack_id = int(text[start:position]) if position > start else None
-    data = parse_json(text[position:]) if position < len(text) else None
+    data = parse_json(text[position:], limits.json_depth) if position < len(text) else None
     _check_shape(kind, ack_id, data)
     return Incoming(kind, namespace, ack_id, data, attachments)
 
@@ -102,10 +103,10 @@ def _parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else math.inf
 
 
-def parse_json(text: bytes) -> Any:
+def parse_json(text: bytes, max_depth: int = DEFAULT_LIMITS.json_depth) -> Any:
     """Read JSON. Lone surrogates and numbers beyond a double pass, to be refused as fields by whoever reads them.
 
-    Raises: MalformedPacket for what is not JSON, NaN and Infinity, and nesting deeper than 32.
+    Raises: MalformedPacket for what is not JSON, NaN and Infinity, and nesting deeper than `max_depth`.
     """
     try:
         value = orjson.loads(text)
@@ -116,18 +117,21 @@ def parse_json(text: bytes) -> Any:
             value = json.loads(readable, parse_constant=_refuse_constant, parse_int=_parse_integer)
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if text.count(b"[") + text.count(b"{") > max_depth and _depth(value, max_depth) > max_depth:
         raise MalformedPacket("nested too deep")
     return value
 
 
-def _depth(value: Any) -> int:
-    """How many arrays and objects lie around the innermost value; walks level by level, so it cannot overflow."""
+def _depth(value: Any, enough: int) -> int:
+    """How many arrays and objects lie around the innermost value, counted no further than past `enough`.
+
+    Walks level by level, so it cannot overflow.
+    """
     depth = 0
     level = [value]
     while level:
         containers = [item for item in level if isinstance(item, list | dict)]
-        if not containers or depth > MAX_DEPTH:
+        if not containers or depth > enough:
             return depth
         depth += 1
         level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]

@@ -2,12 +2,13 @@
 
 It is a python-socketio AsyncServer: `on`, `emit`, `enter_room`, `call`, namespaces and acks work as documented there.
 A namespace object may offer `async handle_event(event) -> awaitable | None` and `expire_event(event)` to take whole
-events, answer them by `respond`, and overlap the rest of its work (see realtime.pipeline).
+events, answer them by `respond`, and overlap the rest of its work (see realtime.pipeline); `begin_event(event)` to take
+an event at once.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import orjson
@@ -17,16 +18,17 @@ from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from realtime import packets
+from realtime.acceptor import Acceptor
 from realtime.engine import Engine
 from realtime.frames import Packet
+from realtime.handshake import Handshake
+from realtime.limits import Limits
 from realtime.manager import Manager, Session, event_packet
-from realtime.pipeline import DEADLINE_SECONDS, Event, Pipeline
+from realtime.pipeline import Event, Pipeline, Pipelines
 from realtime.recovery import Recovery, Returning
 from realtime.socket import Socket
+from realtime.timeouts import Timeout
 
-CONNECT_SECONDS: Final = 10.0
-"""How long an Engine.IO connection may live without a Socket.IO CONNECT."""
-MAX_NAMESPACES: Final = 10
 END_SECONDS: Final = 1.0
 """How long a session that comes back waits for the disconnect handler of its old connection."""
 SESSION_CLOSED: Final = "session:closed"
@@ -36,56 +38,77 @@ stock_log = logging.getLogger("socketio")
 
 
 class Server(socketio.AsyncServer):
-    """A Socket.IO 5 server on aiohttp. Options are those of `Engine`."""
+    """A Socket.IO 5 server on aiohttp; see `create_server` for its options. To be made inside the running loop."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, limits: Limits, on_limit: Callable[[str], None], **options: Any) -> None:
         super().__init__(
-            client_manager=Manager(), json=packets.OrjsonAdapter, logger=stock_log, engineio_logger=stock_log, **options
+            client_manager=Manager(limits.rooms, on_limit),
+            json=packets.OrjsonAdapter,
+            logger=stock_log,
+            engineio_logger=stock_log,
+            limits=limits,
+            on_limit=on_limit,
+            **options,
         )
         self.manager: Manager
         self.eio: Engine
-        self.eio.receiver = self
+        self.path = "/socket.io/"
+        self._limits = limits
+        self._on_limit = on_limit
         self._tasks: set[asyncio.Task[None]] = set()
         self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
-        self._deadlines: dict[Socket, asyncio.TimerHandle] = {}
+        self._handshakes: dict[Socket, Handshake] = {}
         self._endings: dict[str, asyncio.Task[None]] = {}
         self.recovery: Recovery | None = None
         self.admit: Callable[[Session, Any], Awaitable[Returning | None]] | None = None
         self._loop = asyncio.get_running_loop()
+        self.eio.serve(self)
+        timeouts = self.eio.shared.timeouts
+        self._unconnected: Timeout[Socket] = timeouts.after(limits.connect_seconds, self._connect_deadline)
+        self._pipelines = Pipelines(self, timeouts, limits.events_under_way)
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
 
     def attach_to(self, app: web.Application, path: str = "/socket.io/") -> None:
         """Serve on this path of an aiohttp application."""
+        self.path = path
         app.router.add_route("*", path, self.handle_request)
+
+    async def listen(self, runner: web.AppRunner, host: str, port: int, *, backlog: int) -> asyncio.Server:
+        """Listen for this server and the rest of its application, whose runner is set up.
+
+        Any other way to serve the application works as well; this one spares a websocket the HTTP server's cost.
+        Raises: OSError.
+        """
+        http = runner.server
+        if http is None:
+            raise RuntimeError("set the runner up first")
+        return await self._loop.create_server(
+            lambda: Acceptor(self.path, self.eio.accept, http), host, port, backlog=backlog
+        )
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        """Answer one HTTP request on the Socket.IO path."""
+        return await self.eio.handle_request(request)
 
     # --- what sockets hand over -----------------------------------------------------------------------------------
 
-    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        socket = self.eio.sockets[eio_sid]
-        self.environ[eio_sid] = environ
-        self._deadlines[socket] = self._loop.call_later(CONNECT_SECONDS, self._connect_deadline, socket)
+    def opened(self, socket: Socket, handshake: Handshake) -> None:
+        """Expect a CONNECT."""
+        self._handshakes[socket] = handshake
+        self._unconnected.begin(socket)
 
     def _connect_deadline(self, socket: Socket) -> None:
-        if not any(session.connected for session in list(socket.sessions.values())):
+        if not any(session.connected for session in socket.sessions.values()):
+            self._on_limit("connect_seconds")
             self.malformed(socket)
-
-    def congested(self, socket: Socket) -> bool:
-        """Whether any of the connection's pipelines is full."""
-        return any(session.pipeline is not None and session.pipeline.is_full for session in socket.sessions.values())
-
-    async def ready_to_receive(self, socket: Socket) -> None:
-        """Returns once the connection's events leave room for more."""
-        for session in list(socket.sessions.values()):
-            if session.pipeline is not None and session.pipeline.is_full:
-                await session.pipeline.has_space()
 
     def received(self, socket: Socket, message: bytes) -> None:
         """Take one Socket.IO packet. Raises: MalformedPacket."""
         if socket in self._partial:
             raise packets.MalformedPacket("text in the middle of attachments")
-        incoming = packets.decode(message)
+        incoming = packets.decode(message, self._limits)
         if incoming.attachments:
             self._partial[socket] = (incoming, [])
         else:
@@ -104,8 +127,11 @@ class Server(socketio.AsyncServer):
     def _take(self, socket: Socket, incoming: packets.Incoming) -> None:
         session = socket.sessions.get(incoming.namespace)
         if incoming.type == packets.CONNECT:
-            if session is not None or len(socket.sessions) >= MAX_NAMESPACES:
+            if session is not None:
                 raise packets.MalformedPacket("already connected")
+            if len(socket.sessions) >= self._limits.namespaces:
+                self._on_limit("namespaces")
+                raise packets.MalformedPacket("too many namespaces")
             self._admit(socket, incoming.namespace, incoming.data)
         elif session is None or not session.connected:
             if incoming.type != packets.DISCONNECT:
@@ -115,7 +141,7 @@ class Server(socketio.AsyncServer):
         elif incoming.type in (packets.ACK, packets.BINARY_ACK):
             # Unasked ones pass without a log line; python-socketio keeps its counter, no callback, under 0.
             if incoming.id and incoming.id in self.manager.callbacks.get(session.sid, {}):
-                self._own(self.manager.trigger_callback(session.sid, incoming.id, incoming.data))
+                self.own(self.manager.trigger_callback(session.sid, incoming.id, incoming.data))
         else:
             self._leave(session, self.reason.CLIENT_DISCONNECT)
 
@@ -127,6 +153,7 @@ class Server(socketio.AsyncServer):
         """Cut a connection that does not read; what it missed it can ask for when it is back."""
         if not socket.cut:
             log.info("slow consumer cut", eio_sid=socket.sid)
+            self._on_limit("buffered")
             socket.cut = True
             # Later: this may come in the middle of a broadcast to the room that the connection leaves by ending.
             self._loop.call_soon(lambda: self.close_socket(socket, "SLOW_CONSUMER", reconnect=True))
@@ -134,10 +161,9 @@ class Server(socketio.AsyncServer):
     def closed(self, socket: Socket, reason: str) -> None:
         """Forget a connection and all its sessions."""
         self.eio.forget(socket)
-        self.environ.pop(socket.sid, None)
+        self._handshakes.pop(socket, None)
         self._partial.pop(socket, None)
-        if deadline := self._deadlines.pop(socket, None):
-            deadline.cancel()
+        self._unconnected.end(socket)
         for session in list(socket.sessions.values()):
             self._leave(session, reason)
 
@@ -150,9 +176,9 @@ class Server(socketio.AsyncServer):
             return
         session = Session(self.eio.generate_id(), namespace, socket)
         self.manager.add(session)
-        self._own(self._connect(session, auth))
+        self.own(self._connect(session, auth, self._handshakes.get(socket)))
 
-    async def _connect(self, session: Session, auth: Any) -> None:
+    async def _connect(self, session: Session, auth: Any, handshake: Handshake | None) -> None:
         socket, namespace = session.socket, session.namespace
         if session.sid not in self.manager.sessions:
             return
@@ -161,7 +187,8 @@ class Server(socketio.AsyncServer):
         try:
             if self.admit is not None and namespace == "/":
                 returning = await self.admit(session, auth)
-            accepted = await self._trigger_event("connect", namespace, session.sid, self.environ.get(socket.sid), auth)
+            environ = {} if handshake is None else handshake.environ()
+            accepted = await self._trigger_event("connect", namespace, session.sid, environ, auth)
             refusal = None if accepted is not False else {"message": "Connection rejected by server"}
         except (Refused, ConnectionRefusedError) as error:
             refusal = getattr(error, "error_args", {"message": "Connection rejected by server"})
@@ -174,8 +201,9 @@ class Server(socketio.AsyncServer):
             self._discard(session)
             socket.send(Packet(packets.encode_connect_error(refusal, namespace)))
         else:
-            self.environ.pop(socket.sid, None)
-            session.pipeline = Pipeline(self._handle, self._expire)
+            self._unconnected.end(socket)
+            self._handshakes.pop(socket, None)
+            session.pipeline = Pipeline(session, self._pipelines)
             if returning is not None and self.recovery is not None:
                 session.greeting = self.recovery.packets(returning)
             session.open(Packet(packets.encode_connect(session.sid, namespace, session.pid)), *session.greeting)
@@ -194,17 +222,16 @@ class Server(socketio.AsyncServer):
 
     def _leave(self, session: Session, reason: str) -> None:
         """End a session: out of its rooms now, its handler told in its own task."""
-        if session.pipeline is not None:
-            session.pipeline.stop()
-            self._own(session.pipeline.drained())
         was_connected = session.connected
+        if session.pipeline is not None and session.pipeline.is_busy:
+            self.own(session.pipeline.drained())
         if self.recovery is not None:
             (self.recovery.forget if reason == self.reason.CLIENT_DISCONNECT else self.recovery.lost)(session)
         self.manager.remove(session)
         self.manager.callbacks.pop(session.sid, None)
         if was_connected:
             session.connected = False
-            self._endings[session.sid] = self._own(self._disconnected(session, reason))
+            self._endings[session.sid] = self.own(self._disconnected(session, reason))
 
     async def _disconnected(self, session: Session, reason: str) -> None:
         try:
@@ -227,7 +254,7 @@ class Server(socketio.AsyncServer):
                     if self.recovery is not None:
                         self.recovery.forget(session)
                     socket.send(Packet(packets.encode_disconnect(session.namespace)))
-        socket.finish(self.reason.SERVER_DISCONNECT)
+        socket.end(self.reason.SERVER_DISCONNECT)
 
     async def get_session(self, sid: str, namespace: str | None = None) -> Any:
         """The data of a session. Raises: KeyError when there is none."""
@@ -246,11 +273,27 @@ class Server(socketio.AsyncServer):
 
     def _event(self, session: Session, incoming: packets.Incoming) -> None:
         name, *args = incoming.data
-        due = self._loop.time() + DEADLINE_SECONDS
-        if session.pipeline is not None:
-            session.pipeline.push(Event(session, name, args, incoming.id, due))
+        pipeline = session.pipeline
+        if pipeline is not None:
+            pipeline.push(Event(session, name, args, incoming.id, self._loop.time()))
+            if pipeline.is_full:
+                self._on_limit("events_under_way")
+                session.socket.hold()
 
-    async def _handle(self, event: Event) -> Any:
+    def roomier(self, pipeline: Pipeline) -> None:
+        """A session's events leave room for more: read on, unless another session of the connection has too many."""
+        socket: Socket = pipeline.session.socket
+        if not any(session.pipeline is not None and session.pipeline.is_full for session in socket.sessions.values()):
+            socket.release()
+
+    def begin(self, event: Event) -> bool:
+        """Take an event at once, if its namespace can."""
+        handler = self.namespace_handlers.get(event.session.namespace)
+        begin: Callable[[Event], bool] | None = getattr(handler, "begin_event", None)
+        return begin is not None and begin(event)
+
+    async def handle(self, event: Event) -> Any:
+        """Have an event served by its namespace, or by the function registered for it."""
         session: Session = event.session
         handler = self.namespace_handlers.get(session.namespace)
         try:
@@ -268,7 +311,8 @@ class Server(socketio.AsyncServer):
         arguments = list(result) if isinstance(result, tuple) else [] if result is None else [result]
         self.respond(event, orjson.dumps(arguments)[1:-1])
 
-    def _expire(self, event: Event) -> None:
+    def expire(self, event: Event) -> None:
+        """Have an overdue event answered by its namespace; elsewhere nobody answers it."""
         handler = self.namespace_handlers.get(event.session.namespace)
         if hasattr(handler, "expire_event"):
             handler.expire_event(event)
@@ -281,7 +325,7 @@ class Server(socketio.AsyncServer):
 
     def respond(self, event: Event, payload: bytes) -> bool:
         """Send an event's ack, its arguments in JSON. Only the first answer counts; without an ack id none is sent."""
-        if event.answered:
+        if event.answered or not event.session.connected:
             return False
         event.answered = True
         if event.ack_id is not None:
@@ -290,7 +334,8 @@ class Server(socketio.AsyncServer):
 
     # --- the server's own life ------------------------------------------------------------------------------------
 
-    def _own(self, work: Any) -> asyncio.Task[None]:
+    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine to its end; the server does not shut down before."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._settled)
@@ -303,6 +348,7 @@ class Server(socketio.AsyncServer):
 
     async def shutdown(self) -> None:
         """Finish what was received, then close every connection so that clients come back elsewhere."""
+        self.eio.is_draining = True
         pipelines = [session.pipeline for session in self.manager.sessions.values() if session.pipeline is not None]
         if pipelines:
             await asyncio.gather(*(pipeline.drained() for pipeline in pipelines))

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -64,6 +65,9 @@ from storage.slow_mode import SlowMode
 from storage.threads import ThreadStore
 from storage.users import UserStore
 
+SOCKETS: Final = web.AppKey("sockets", Server)
+"""The Socket.IO server of an application, which also knows the best way to listen."""
+
 log = structlog.get_logger()
 
 
@@ -88,8 +92,9 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     server = Server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
-        max_payload_bytes=settings.max_payload_bytes,
+        limits=settings.limits(),
         origin_allowed=origin_check(settings.cors_origins, settings.environment),
+        on_limit=metrics.limit_hit,
     )
     doubt = Doubt(server.manager, cluster)
     stamps = Stamps(cluster.node_id, doubt.stamp_ms)
@@ -227,6 +232,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus])
     app.on_shutdown.append(drain)
     server.attach_to(app)
+    app[SOCKETS] = server
     setup_health(app, mongo=mongo, cluster=cluster, metrics=metrics)
     setup_pages(app, environment=settings.environment, dev_tokens=development_tokens(settings))
     setup_docs(app, public=settings.environment == "development" or settings.public_docs == "on")

@@ -6,12 +6,15 @@ from typing import Any, Final
 import orjson
 import structlog
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from auth.caller import Caller
+from handlers.messages import Answer
 from handlers.routes import ROUTES
 from handlers.services import Services
 from protocol.errors import FieldFault, Internal, ParleyError, Unavailable, UnknownEvent, ValidationFailed
-from protocol.replies import Reply
+from protocol.replies import AnyReply
+from protocol.types import NOT_PLAIN, PLAIN_PATTERN
 from storage.mongo import is_outage
 
 FAULTS_MAX: Final = 20
@@ -20,16 +23,28 @@ FAULTS_MAX: Final = 20
 log = structlog.get_logger()
 
 
-async def dispatch(name: str, args: list[Any], caller: Caller, services: Services) -> Reply | Awaitable[Reply]:
+async def dispatch(name: str, args: list[Any], caller: Caller, services: Services) -> AnyReply | Awaitable[AnyReply]:
     """Serve one event. Raises: ParleyError, and only that; the awaitable raises whatever a handler does."""
     try:
         route = ROUTES.get(name)
         if route is None:
             raise UnknownEvent
-        command = route.command.model_validate(_payload(args))
+        command = route.command.read(_payload(args))
         return await route.handle(caller, command, services)
     except Exception as error:
         raise as_parley_error(error, name) from error
+
+
+def dispatch_at_once(name: str, args: list[Any], caller: Caller, services: Services, answer: Answer) -> bool:
+    """Serve one event without a wait, if it can be; False leaves it to `dispatch`. `answer` is told what came of it."""
+    route = ROUTES.get(name)
+    if route is None or route.at_once is None:
+        return False
+    try:
+        return route.at_once(caller, route.command.read(_payload(args)), services, answer)
+    except Exception as error:
+        answer(error)
+        return True
 
 
 def _payload(args: list[Any]) -> Any:
@@ -56,17 +71,23 @@ def _field_faults(error: ValidationError) -> list[FieldFault]:
     return [
         {
             "field": _encodable((fault.get("ctx") or {}).get("field") or ".".join(str(part) for part in fault["loc"])),
-            "message": fault["msg"].removeprefix("Value error, "),
+            "message": _message(fault),
         }
         for fault in error.errors(include_url=False, include_input=False)[:FAULTS_MAX]
     ]
+
+
+def _message(fault: ErrorDetails) -> str:
+    if fault["type"] == "string_unicode" or (fault.get("ctx") or {}).get("pattern") == PLAIN_PATTERN:
+        return NOT_PLAIN
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _encodable(path: str) -> str:
     return path.encode("utf-8", "replace").decode()[:200]
 
 
-def success_json(reply: Reply) -> bytes:
+def success_json(reply: AnyReply) -> bytes:
     """The one argument of a successful ack."""
     fields = reply.wire_json()
     return b'{"success":true}' if fields == b"{}" else b'{"success":true,' + fields[1:]

@@ -1,7 +1,8 @@
 """The Socket.IO namespace: connect, event → dispatch → ack, disconnect."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import socketio
@@ -14,13 +15,13 @@ from handlers.services import Services
 from handlers.session import authenticate, open_session
 from protocol.errors import DeadlineExceeded, ParleyError, Unavailable
 from protocol.events import EventFailed
-from protocol.replies import Reply
+from protocol.replies import AnyReply
 from protocol.resources import Failure
 from realtime.manager import Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event
 from realtime.recovery import Recovery
 from realtime.server import Server
-from server.dispatch import as_parley_error, dispatch, failure_json, success_json
+from server.dispatch import as_parley_error, dispatch, dispatch_at_once, failure_json, success_json
 from server.telemetry import Metrics
 
 DEVICE_ID_MAX: Final = 128
@@ -80,6 +81,29 @@ class Gateway(socketio.AsyncNamespace):
 
     # --- events ---------------------------------------------------------------------------------------------------
 
+    def begin_event(self, event: Event) -> bool:
+        """Serve an event at once, if it needs no wait."""
+        return dispatch_at_once(
+            event.name, event.args, event.session.data, self._services, partial(self._answered, event)
+        )
+
+    def _answered(self, event: Event, outcome: AnyReply | Coroutine[Any, Any, AnyReply] | Exception) -> None:
+        """What came of an event that was served at once."""
+        if isinstance(outcome, Exception):
+            self._fail(event, as_parley_error(outcome, event.name))
+        elif isinstance(outcome, AnyReply):
+            self._succeed(event, outcome)
+        else:
+            self.server.own(self._complete(event, outcome))
+            return
+        event.finish()
+
+    async def _complete(self, event: Event, rest: Awaitable[AnyReply]) -> None:
+        try:
+            await self._finish(event, rest)
+        finally:
+            event.finish()
+
     async def handle_event(self, event: Event) -> Awaitable[None] | None:
         """Serve and answer one event; what it returns may overlap with the next ones of its name."""
         caller: Caller = event.session.data
@@ -88,12 +112,12 @@ class Gateway(socketio.AsyncNamespace):
         except ParleyError as error:
             self._fail(event, error)
             return None
-        if isinstance(reply, Reply):
+        if isinstance(reply, AnyReply):
             self._succeed(event, reply)
             return None
         return self._finish(event, reply)
 
-    async def _finish(self, event: Event, rest: Awaitable[Reply]) -> None:
+    async def _finish(self, event: Event, rest: Awaitable[AnyReply]) -> None:
         try:
             self._succeed(event, await rest)
         except Exception as error:
@@ -104,7 +128,7 @@ class Gateway(socketio.AsyncNamespace):
         store_is_away = self.server.now() < self._store_away_until
         self._fail(event, Unavailable() if store_is_away else DeadlineExceeded())
 
-    def _succeed(self, event: Event, reply: Reply) -> None:
+    def _succeed(self, event: Event, reply: AnyReply) -> None:
         if self.server.respond(event, success_json(reply)):
             self._measure(event, "ok")
 
@@ -122,7 +146,7 @@ class Gateway(socketio.AsyncNamespace):
 
     def _measure(self, event: Event, outcome: str) -> None:
         self._metrics.answered(
-            event.name if event.name in ROUTES else "unknown", outcome, self.server.now() - event.due + DEADLINE_SECONDS
+            event.name if event.name in ROUTES else "unknown", outcome, self.server.now() - event.received
         )
 
 

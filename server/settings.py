@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from auth.keys import HMAC_MIN_BYTES, PUBLIC_KEY_ALGORITHMS, StaticKeys
+from realtime.limits import Limits
 
 SECRET_MIN_BYTES = min(HMAC_MIN_BYTES.values())
 SHOWN_MAX_CHARACTERS = 80
@@ -102,7 +103,30 @@ class Settings(BaseSettings):
     )
     ping_interval_ms: int = Field(25_000, ge=100, le=300_000, description="milliseconds, 100 to 300000")
     ping_timeout_ms: int = Field(20_000, ge=100, le=300_000, description="milliseconds, 100 to 300000")
-    max_payload_bytes: int = Field(1_000_000, ge=1000, le=100_000_000, description="bytes, 1000 to 100000000")
+    max_payload_bytes: int = Field(
+        1_000_000, ge=1000, le=100_000_000, description="bytes, 1000 to 100000000: one message of a client"
+    )
+    max_buffered_bytes: int = Field(
+        1_048_576, ge=65_536, le=1_073_741_824, description="bytes, 65536 to 1073741824: what a client may leave unread"
+    )
+    max_buffered_seconds: float = Field(10.0, ge=1, le=600, description="seconds, 1 to 600: for how long it may")
+    max_events_under_way: int = Field(
+        256, ge=1, le=10_000, description="1 to 10000: unanswered events of a connection, before no more are read"
+    )
+    max_rooms_joined: int = Field(
+        10_000, ge=10, le=1_000_000, description="10 to 1000000: rooms of a connection; it hears nothing of more"
+    )
+    max_namespaces: int = Field(10, ge=1, le=100, description="1 to 100: namespaces of a connection")
+    max_attachments: int = Field(10, ge=0, le=1000, description="0 to 1000: binary attachments of an event")
+    max_packets_per_post: int = Field(1_000, ge=1, le=100_000, description="1 to 100000: packets in a polling POST")
+    max_json_depth: int = Field(32, ge=8, le=500, description="8 to 500: nesting of a client's JSON")
+    connect_seconds: float = Field(10.0, ge=0.1, le=600, description="seconds, 0.1 to 600: for a client to CONNECT")
+    max_handshakes_per_second: int = Field(
+        1_000, ge=1, le=1_000_000, description="1 to 1000000: new connections of a node; more get 503 SERVER_BUSY"
+    )
+    rate_limits: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = Field(
+        "on", description="on or off: whether too many handshakes are sent away"
+    )
     moderation_webhook: Annotated[str, AfterValidator(_url("https", "http"))] | None = Field(
         None, repr=False, description="the http(s):// address that is asked about each message; unset: none"
     )
@@ -115,6 +139,22 @@ class Settings(BaseSettings):
     environment: Annotated[Literal["development", "production"], BeforeValidator(_lower)] = Field(
         "development", description="development or production"
     )
+
+    def limits(self) -> Limits:
+        """The bounds of the realtime server."""
+        return Limits(
+            payload_bytes=self.max_payload_bytes,
+            buffered_bytes=self.max_buffered_bytes,
+            buffered_seconds=self.max_buffered_seconds,
+            events_under_way=self.max_events_under_way,
+            rooms=self.max_rooms_joined,
+            namespaces=self.max_namespaces,
+            attachments=self.max_attachments,
+            packets_per_post=self.max_packets_per_post,
+            json_depth=self.max_json_depth,
+            connect_seconds=self.connect_seconds,
+            handshakes_per_second=self.max_handshakes_per_second if self.rate_limits == "on" else None,
+        )
 
     @classmethod
     def settings_customise_sources(

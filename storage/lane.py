@@ -45,13 +45,16 @@ class Appended(NamedTuple):
     duplicate: bool
 
 
+Settled = Callable[[Appended | Exception], None]
+
+
 @dataclass(slots=True, eq=False)
 class Append:
-    """A message on its way: its document without a seq, and who waits for it."""
+    """A message on its way: its document without a seq, and who is told, synchronously, what came of it."""
 
     document: Document
     patience_ends: float
-    result: "asyncio.Future[Appended]"
+    settled: "Settled"
     session_id: str | None = None
     followers: "list[Append]" = field(default_factory=list)
 
@@ -68,18 +71,21 @@ class Append:
             follower._answer(again)
 
     def _answer(self, appended: Appended) -> None:
-        if self.result.done():
-            return
         if appended.duplicate and appended.document["digest"] != self.document["digest"]:
-            self.result.set_exception(Conflict("this clientId was used in this room with another payload"))
+            self._tell(Conflict("this clientId was used in this room with another payload"))
         else:
-            self.result.set_result(appended)
+            self._tell(appended)
+
+    def _tell(self, outcome: "Appended | Exception") -> None:
+        try:
+            self.settled(outcome)
+        except Exception:
+            log.exception("who was told of a message failed")
 
     def fail(self, error: Exception) -> None:
         """The outcome is unknown, for the sender and for all who sent the same."""
         for append in (self, *self.followers):
-            if not append.result.done():
-                append.result.set_exception(error)
+            append._tell(error)
 
 
 class Lane:

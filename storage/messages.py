@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
 
 from protocol.resources import Message
 from storage.batcher import Batcher
-from storage.lane import PATIENCE_SECONDS, Append, Appended, Lane
+from storage.lane import PATIENCE_SECONDS, Append, Appended, Lane, Settled
 from storage.mongo import Collection, Document, Mongo, Session, aggregate
 
 LANES = 4
@@ -99,6 +100,12 @@ class MessageLog:
         (`duplicate`). The future raises Conflict when its payload differs, Unavailable when the outcome is unknown.
         Cancelling the wait does not undo the append.
         """
+        appended: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self.append_then(draft, partial(_resolve, appended))
+        return appended
+
+    def append_then(self, draft: Draft, settled: Settled) -> None:
+        """As `append`; what the future would hold is told to `settled`, synchronously, before other messages' fate."""
         document = {
             "_id": b"",
             "roomId": draft.room_id,
@@ -117,11 +124,10 @@ class MessageLog:
         append = Append(
             document,
             time.monotonic() + PATIENCE_SECONDS,
-            asyncio.get_running_loop().create_future(),
+            settled,
             draft.session_id,
         )
         self._lane(draft.room_id).append(append)
-        return append.result
 
     async def has_sent(self, room_id: str, sender_id: str, client_id: str) -> bool:
         """Whether the message with this clientId is stored, or on its way there from this process."""
@@ -182,6 +188,15 @@ class MessageLog:
     async def drop_room(self, room_id: str) -> None:
         """Delete all messages of a room that is no more."""
         await self._messages.delete_many(key_range(room_id))
+
+
+def _resolve(appended: "asyncio.Future[Appended]", outcome: Appended | Exception) -> None:
+    if appended.done():
+        return
+    if isinstance(outcome, Exception):
+        appended.set_exception(outcome)
+    else:
+        appended.set_result(outcome)
 
 
 def key_range(room_id: str, after: int = 0, before: int = SEQ_LAST) -> Document:

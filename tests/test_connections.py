@@ -12,6 +12,7 @@ from handlers.connections import Connections
 from handlers.revocations import RevocationWatch
 from protocol.errors import TokenRevoked, UserBlocked
 from realtime.cluster import Cluster
+from realtime.limits import Limits
 from realtime.manager import Session
 from realtime.server import Server
 from realtime.socket import Socket
@@ -48,7 +49,7 @@ class Desk:
 
     def open(self, name: str, expires_at: datetime = NOON, token_id: str | None = None) -> Session:
         """A session of the user of this name."""
-        session = Session(name, "/", Socket(name, self.server, 25, 20))
+        session = Session(name, "/", Socket(name, self.server.eio.shared))
         self.sockets.append(session.socket)
         self.server.manager.add(session)
         session.data = caller(name, expires_at, token_id)
@@ -73,7 +74,11 @@ def caller(name: str, expires_at: datetime, token_id: str | None = None) -> Call
 async def desk(stores: EmbeddedServers) -> AsyncIterator[Desk]:
     """A node without its network: nobody listens, and the bus is not started."""
     server = Server(
-        ping_interval_ms=25_000, ping_timeout_ms=20_000, max_payload_bytes=1_000, origin_allowed=lambda *_: False
+        ping_interval_ms=25_000,
+        ping_timeout_ms=20_000,
+        limits=Limits(),
+        origin_allowed=lambda *_: False,
+        on_limit=lambda _: None,
     )
     desk = Desk(server, Cluster(stores.redis_url, "test", "node"))
     yield desk
