@@ -20,6 +20,7 @@ BEAT: Final = 4
 BYE: Final = 5
 
 _ARRAY_OF_FOUR: Final = b"\x94"
+_pack = msgpack.Packer().pack
 
 
 class Envelope(NamedTuple):
@@ -50,7 +51,7 @@ class Envelopes:
 
     def pack(self, kind: int, *fields: Any) -> bytes:
         """An envelope."""
-        body: bytes = self.own + msgpack.packb(kind) + msgpack.packb(fields)
+        body: bytes = self.own + _pack(kind) + _pack(fields)
         return body
 
     def is_own_echo(self, body: bytes) -> bool:
@@ -69,5 +70,5 @@ def unpack(body: bytes) -> Envelope:
 
 def pack_frame(packet: Packet, seq: int | None, skip: str | None, unless: str | None) -> bytes:
     """The fields of a frame; with the envelope's head in front, one that can be sent."""
-    body: bytes = msgpack.packb((packet.offset, skip, unless, seq, packet.plain_payload))
+    body: bytes = _pack((packet.offset, skip, unless, seq, packet.plain_payload))
     return body

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from realtime.cluster import Cluster
@@ -30,7 +29,8 @@ from realtime.frames import Packet
 from realtime.manager import Manager, Session
 from realtime.offsets import Offset, parse_offset
 from realtime.recovery_log import LOG_SECONDS
-from realtime.recovery_states import AWAY_SECONDS, SessionState, SessionStates
+from realtime.recovery_states import AWAY_SECONDS, TAKE_SECONDS, SessionState, SessionStates
+from realtime.redis_source import RedisSource
 from realtime.replay import EVIDENCE_MS, SLACK_MS, Missed, Replay, in_order, read_logs
 
 PROBE_SECONDS: Final = 0.7
@@ -84,7 +84,7 @@ class Recovery:
         self,
         manager: Manager,
         cluster: Cluster,
-        redis: "Redis",
+        source: RedisSource,
         prefix: str,
         *,
         ping_seconds: float,
@@ -95,7 +95,7 @@ class Recovery:
         self.stores_rooms = stores_rooms
         self._manager = manager
         self._cluster = cluster
-        self._states = SessionStates(redis, prefix, self._state_of)
+        self._states = SessionStates(source.client(timeout_seconds=TAKE_SECONDS), prefix, self._state_of)
         self._keys: dict[Session, str] = {}
         self._claimed: dict[Session, tuple[str, SessionState]] = {}
         self._ended = ended

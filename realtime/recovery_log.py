@@ -13,7 +13,7 @@ import msgpack
 from redis.asyncio import Redis
 
 from realtime.envelope import Frame
-from realtime.shards import Shards
+from realtime.shards import Shards, shard_of
 
 LOG_ENTRIES: Final = 512
 """What a room's log keeps at least; Redis cuts whole blocks of a hundred. At two messages a second, four minutes."""
@@ -60,15 +60,32 @@ class Renewals:
 class RecoveryLog:
     """The logs of rooms under a prefix."""
 
-    def __init__(self, redis: "Redis", prefix: str, shards: Shards) -> None:
+    def __init__(self, redis: "Redis", prefix: str, shards: Shards, *, sharded: bool) -> None:
         self._redis = redis
+        self._sharded = sharded
         self._shards = shards
         self._hole = f"{prefix}:recovery:hole"
+        self._run = f"{prefix}:recovery:run"
+        self._has_met = False
         self._read: Any = redis.register_script(Path(__file__).with_name("read_log.lua").read_text())
 
     async def note_hole(self, now_ms: int) -> None:
         """Something is missing, somewhere, from before now. Raises: RedisError or OSError."""
         await self._redis.set(self._hole, now_ms, px=int(LOG_SECONDS * 1000))
+
+    async def met(self, run: str, now_ms: int) -> None:
+        """Redis is there (again), in this run of its server or servers.
+
+        Another one than the last that any node has met may have lost what was logged. One that has met none at all is
+        news only to a node that knows better: else there was nothing to lose, or nobody to come back for it.
+        Raises: RedisError, OSError.
+        """
+        known = await self._redis.get(self._run)
+        if known != run.encode():
+            if known is not None or self._has_met:
+                await self.note_hole(now_ms)
+            await self._redis.set(self._run, run)
+        self._has_met = True
 
     async def read(self, rooms: Sequence[str], since_ms: int) -> tuple[dict[str, list[LogEntry]], bool]:
         """What was said to these rooms since a moment, and whether that is all there was.
@@ -77,16 +94,23 @@ class RecoveryLog:
         Raises: RedisError, OSError.
         """
         entries: dict[str, list[LogEntry]] = {}
-        parts = [rooms[start : start + READ_ROOMS] for start in range(0, len(rooms), READ_ROOMS)]
-        for part in parts:
+        for part in self._parts(rooms):
             found, complete = await self._read_part(part, since_ms)
             entries.update(found)
-            total = sum(map(len, entries.values()))
-            if not complete or total > READ_ENTRIES:
+            if not complete or sum(map(len, entries.values())) > READ_ENTRIES:
                 return {}, False
         # After the logs: a hole that is noted while they are read counts.
         hole = await self._redis.get(self._hole)
         return entries, hole is None or int(hole) < since_ms
+
+    def _parts(self, rooms: Sequence[str]) -> list[list[str]]:
+        """Rooms that one command can name."""
+        groups: dict[int, list[str]] = {}
+        for room in rooms:
+            groups.setdefault(shard_of(room) if self._sharded else 0, []).append(room)
+        return [
+            group[start : start + READ_ROOMS] for group in groups.values() for start in range(0, len(group), READ_ROOMS)
+        ]
 
     async def _read_part(self, rooms: Sequence[str], since_ms: int) -> tuple[dict[str, list[LogEntry]], bool]:
         limits = [since_ms, LOG_ENTRIES, READ_ENTRIES, READ_BYTES]

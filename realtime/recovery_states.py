@@ -72,6 +72,7 @@ class SessionStates:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.aclose()
 
     # --- writing --------------------------------------------------------------------------------------------------
 

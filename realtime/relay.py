@@ -4,19 +4,20 @@ And their sessions are recovered: who comes back is in its rooms again, has its 
 what was emitted meanwhile to its rooms, to it alone, or to everybody. What has attachments, a callback or several rooms
 stays on this node and is not replayed.
 
-    relay = Relay(server, "redis://localhost", "chat"); await relay.start(); …; await relay.close()
+    relay = Relay(server, redis_source("redis://localhost"), "chat"); await relay.start(); …; await relay.close()
 """
 
 import secrets
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from realtime.cluster import Cluster, redis_client
+from realtime.cluster import Cluster
 from realtime.doubt import Doubt
 from realtime.frames import Packet
 from realtime.manager import Session
 from realtime.offsets import Stamps
 from realtime.recovery import NotRecoverable, Recovery, Returning
+from realtime.redis_source import RedisSource
 from realtime.server import Server
 
 EVERYBODY: Final = "*"
@@ -27,16 +28,16 @@ class Relay:
     """The bus and the recovery of a server whose namespace `/` has handlers of python-socketio's kind."""
 
     def __init__(
-        self, server: Server, redis_url: str, prefix: str, on_outcome: Callable[[str], None] = lambda outcome: None
+        self, server: Server, source: RedisSource, prefix: str, on_outcome: Callable[[str], None] = lambda outcome: None
     ) -> None:
         self._manager = server.manager
-        self._cluster = Cluster(redis_url, prefix, secrets.token_hex(6))
+        self._cluster = Cluster(source, prefix, secrets.token_hex(6))
         self._doubt = Doubt(server.manager, self._cluster)
         self._stamps = Stamps(self._cluster.node_id, self._doubt.stamp_ms)
         self._recovery = Recovery(
             server.manager,
             self._cluster,
-            redis_client(redis_url),
+            source,
             prefix,
             ping_seconds=(server.eio.ping_interval_ms + server.eio.ping_timeout_ms) / 1000,
             stores_rooms=True,

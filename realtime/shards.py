@@ -12,15 +12,15 @@ SHARDS: Final = 64
 
 
 class Shards:
-    """The names under a prefix."""
+    """The names under a prefix; `tags` is what the names of each shard begin with."""
 
     def __init__(self, prefix: str) -> None:
-        self._tags = [f"{{{prefix}:{number:02}}}:" for number in range(SHARDS)]
-        self._tag_length = len(self._tags[0])
+        self.tags = [f"{{{prefix}:{number:02}}}:" for number in range(SHARDS)]
+        self._tag_length = len(self.tags[0])
 
     def name(self, room: str) -> str:
         """The Redis name of a room."""
-        return self._tags[crc32(room.encode()) % SHARDS] + room
+        return self.tags[crc32(room.encode()) % SHARDS] + room
 
     def room(self, name: bytes) -> str:
         """The room of a Redis name that is one of ours."""

@@ -61,6 +61,10 @@ class Subscriptions:
             self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
         return [name for name in changed if name in self.wanted], [name for name in changed if name not in self.wanted]
 
+    def expects_answer(self, channel: str) -> bool:
+        """Whether a command about this channel is under way."""
+        return channel in self._unanswered
+
     def answered(self, channel: str, *, subscribed: bool) -> bool:
         """Redis has answered one command. Returns whether a channel stands now that somebody gave up waiting for."""
         left = self._unanswered.get(channel, 1) - 1

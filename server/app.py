@@ -32,7 +32,7 @@ from handlers.room_sizes import RoomSizes
 from handlers.send_rules import SendRules
 from handlers.services import Services
 from handlers.unread import UnreadCounts
-from realtime.cluster import Cluster, redis_client
+from realtime.cluster import Cluster
 from realtime.doubt import Doubt
 from realtime.offsets import Stamps
 from realtime.recovery import Recovery
@@ -44,6 +44,7 @@ from server.http.pages import setup_pages
 from server.moderation import Webhook, load_hook
 from server.origins import origin_check
 from server.presence import make_presence
+from server.redis_source import redis_source
 from server.settings import Settings
 from server.signing import development_tokens
 from server.telemetry import Metrics
@@ -88,7 +89,8 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
-    cluster = Cluster(redis_url, settings.redis_prefix, uuid.uuid4().hex[:12])
+    redis = redis_source(redis_url)
+    cluster = Cluster(redis, settings.redis_prefix, uuid.uuid4().hex[:12])
     server = Server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
@@ -101,7 +103,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     server.recovery = recovery = Recovery(
         server.manager,
         cluster,
-        redis_client(redis_url),
+        redis,
         settings.redis_prefix,
         ping_seconds=(settings.ping_interval_ms + settings.ping_timeout_ms) / 1000,
         stores_rooms=False,
@@ -130,7 +132,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         notifications, rooms, members, users, blocks, fanout, badges, messages, utc_now, metrics.mentions_dropped.inc
     )
     presence = make_presence(
-        redis_url=redis_url,
+        redis=redis,
         redis_prefix=settings.redis_prefix,
         open_to_all=settings.presence_open == "on",
         mongo=mongo,
@@ -203,6 +205,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await healing.close()
         await asyncio.gather(delivery.close(), fanout.close(), recovery.close())
         await cluster.stop()
+        await redis.close()
 
     async def sessions(app: web.Application) -> AsyncIterator[None]:
         await revocations.start()

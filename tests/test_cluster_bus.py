@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from realtime.cluster import ANSWER_SECONDS, SUBSCRIBE_SECONDS, Cluster
+from realtime.cluster import Cluster
 from realtime.frames import Packet
+from realtime.listener import SUBSCRIBE_SECONDS
+from realtime.requests import ANSWER_SECONDS
 from server.embedded import EmbeddedServers
+from server.redis_source import redis_source
 from tests.proxy import Proxy
 from tests.senders import until
 
@@ -23,7 +26,7 @@ class Ear:
     """A node's end of the bus, and all that it has told."""
 
     def __init__(self, url: str, prefix: str, name: str) -> None:
-        self.cluster = Cluster(url, prefix, name)
+        self.cluster = Cluster(redis_source(url), prefix, name)
         self.frames: list[tuple[str, int | None, bytes]] = []
         self.changes: list[list[Any]] = []
         self.gaps: list[str] = []
@@ -161,7 +164,7 @@ async def test_rooms_joined_while_the_bus_connects_do_not_keep_it_from_connectin
         for number in range(50):
             two.cluster.join(f"room:{burst}-{number}")
             await asyncio.sleep(0.001)
-    await until(lambda: two.cluster.connected and two.cluster._rooms.complete, "the bus is there")
+    await until(lambda: two.cluster.connected and two.cluster._listener.rooms.complete, "the bus is there")
     one = await ear("one")
     for burst in range(20):
         for number in range(50):

@@ -15,6 +15,7 @@ from realtime.frames import Packet, websocket_frame
 from realtime.recovery_log import LOG_ENTRIES, LOG_SECONDS, READ_ENTRIES, RENEW_SECONDS, Renewals
 from realtime.redis_clock import RedisClock
 from server.embedded import EmbeddedServers
+from server.redis_source import redis_source
 from tests.proxy import Proxy
 from tests.senders import until
 
@@ -28,7 +29,7 @@ async def node(stores: EmbeddedServers) -> AsyncIterator[MakeNode]:
     clusters: list[Cluster] = []
 
     async def make(name: str, url: str = stores.redis_url) -> Cluster:
-        cluster = Cluster(url, prefix, name)
+        cluster = Cluster(redis_source(url), prefix, name)
         clusters.append(cluster)
         await cluster.start()
         await until(lambda: cluster.connected, "the bus is there")
