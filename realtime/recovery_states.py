@@ -82,7 +82,13 @@ class SessionStates:
         self._store(key)
 
     def _store(self, key: str) -> None:
-        self._write(key, "SET", key, msgpack.packb(self._state_of(self.live[key])), "PX", _ms(LIVE_SECONDS))
+        state = self._state_of(self.live[key])
+        try:
+            packed = msgpack.packb(state)
+        except (TypeError, ValueError, OverflowError):
+            log.warning("session data cannot be stored")
+            packed = msgpack.packb(state._replace(data=None))
+        self._write(key, "SET", key, packed, "PX", _ms(LIVE_SECONDS))
 
     def release(self, key: str) -> None:
         """Somebody else has taken it."""

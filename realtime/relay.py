@@ -51,7 +51,7 @@ class Relay:
         self._manager.on_emptied = self._cluster.leave
         self._manager.on_changed = self._recovery.changed
         self._cluster.on_frame = self._arrived
-        self._cluster.on_gap = lambda rooms: self._doubt.begin()
+        self._cluster.on_gap = self._missed
 
     async def start(self) -> None:
         """Connect in the background."""
@@ -72,6 +72,10 @@ class Relay:
     def _arrived(self, room: str, seq: int | None, packet: Packet, skip: str | None, unless: str | None) -> None:
         self._doubt.arrived(packet.offset)
         self._manager.broadcast(room, packet, skip)
+
+    def _missed(self, rooms: list[str]) -> None:
+        if any(not room.startswith("node:") for room in rooms):
+            self._doubt.begin()
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
