@@ -19,7 +19,7 @@ DOUBT_SECONDS: Final = 3.0
 
 
 class Doubt:
-    """Sets the manager's `in_doubt`, whenever the time for an offset is asked for."""
+    """Sets the manager's `in_doubt`, whenever an event is made or has come."""
 
     def __init__(self, manager: Manager, cluster: Cluster) -> None:
         self._manager = manager
@@ -31,6 +31,8 @@ class Doubt:
         """The bus has brought an event."""
         if offset is not None and self._cluster.now_ms() - stamped_ms(offset) > LATE_SECONDS * 1000:
             self.begin()
+        elif self._manager.in_doubt:
+            self._look()
 
     def begin(self) -> None:
         """Something may have been missed; say so again while it is being found."""
@@ -39,7 +41,10 @@ class Doubt:
 
     def stamp_ms(self) -> int:
         """The time for an offset that is made now."""
+        self._look()
+        return self._cluster.now_ms()
+
+    def _look(self) -> None:
         now = self._now()
         is_heard = self._cluster.hears_all and now - self._cluster.heard_at < LATE_SECONDS
         self._manager.in_doubt = now < self._until or not is_heard
-        return self._cluster.now_ms()

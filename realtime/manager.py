@@ -18,10 +18,10 @@ class Session:
     """One client in one namespace.
 
     Packets sent before CONNECT is answered are `held` behind it, and behind the `greeting` that its handler leaves.
-    Without a `pid` (see realtime.recovery) the client is sent no offsets.
+    Without a `key`, under which it can be recovered (see realtime.recovery), the client is sent no offsets.
     """
 
-    __slots__ = ("connected", "data", "greeting", "held", "namespace", "pid", "pipeline", "rooms", "sid", "socket")
+    __slots__ = ("connected", "data", "greeting", "held", "key", "namespace", "pipeline", "rooms", "sid", "socket")
 
     def __init__(self, sid: str, namespace: str, socket: Socket) -> None:
         self.sid = sid
@@ -32,13 +32,13 @@ class Session:
         self.data: Any = None
         self.pipeline: Pipeline | None = None
         self.greeting: tuple[Packet, ...] = ()
-        self.pid: str | None = None
+        self.key: str | None = None
         self.held: list[Packet] = []
 
     def send(self, packet: Packet) -> None:
         """Queue a packet for this client."""
         if self.connected:
-            self.socket.send(packet if self.pid is not None else packet.plain)
+            self.socket.send(packet if self.key is not None else packet.plain)
         else:
             self.held.append(packet)
 

@@ -29,7 +29,7 @@ from realtime.frames import Packet
 from realtime.manager import Manager, Session
 from realtime.offsets import Offset, parse_offset
 from realtime.recovery_log import LOG_SECONDS
-from realtime.recovery_states import AWAY_SECONDS, TAKE_SECONDS, SessionState, SessionStates
+from realtime.recovery_states import AWAY_SECONDS, PID_LENGTH, TAKE_SECONDS, SessionState, SessionStates
 from realtime.redis_source import RedisSource
 from realtime.replay import EVIDENCE_MS, SLACK_MS, Missed, Replay, in_order, read_logs
 
@@ -46,8 +46,8 @@ REACH_SECONDS: Final = LOG_SECONDS - 5.0
 MAX_EVENTS: Final = 1_000
 MAX_BYTES: Final = 524_288
 """What one client is replayed at most, half of what it may leave unread; beyond it a new session reads the store."""
-PID_BYTES: Final = 18
-_PID: Final = re.compile(r"[A-Za-z0-9_-]{24}")
+PID_BYTES: Final = PID_LENGTH * 3 // 4
+_PID: Final = re.compile(rf"[A-Za-z0-9_-]{{{PID_LENGTH}}}")
 _IS_OPEN: Final = "recovery-is-open"
 
 log = structlog.get_logger()
@@ -96,7 +96,6 @@ class Recovery:
         self._manager = manager
         self._cluster = cluster
         self._states = SessionStates(source.client(timeout_seconds=TAKE_SECONDS), prefix, self._state_of)
-        self._keys: dict[Session, str] = {}
         self._claimed: dict[Session, tuple[str, SessionState]] = {}
         self._ended = ended
         self._on_outcome = on_outcome
@@ -120,29 +119,29 @@ class Recovery:
 
     def opened(self, session: Session) -> None:
         """A session's CONNECT is answered."""
-        if session.pid is not None:
+        if session.key is not None:
             self._claimed.pop(session, None)
-            self._states.opened(self._keys[session], session)
+            self._states.opened(session.key, session)
 
     def changed(self, session: Session) -> None:
         """A session's rooms or data are other ones."""
-        if self.stores_rooms and session.connected and session in self._keys:
-            self._states.opened(self._keys[session], session)
+        if self.stores_rooms and session.connected and session.key is not None:
+            self._states.opened(session.key, session)
 
     def lost(self, session: Session) -> None:
         """A session's connection has gone; also one that never opened."""
-        key = self._keys.pop(session, None)
         if session in self._claimed:
             self._states.restore(*self._claimed.pop(session))
-        elif key is not None and session.connected:
-            self._states.lost(key)
+        elif session.key is not None and session.connected:
+            self._states.lost(session.key)
+        session.key = None
 
     def forget(self, session: Session) -> None:
         """A session ends for good."""
-        key = self._keys.pop(session, None)
         self._claimed.pop(session, None)
-        if key is not None:
-            self._states.drop(key)
+        if session.key is not None:
+            self._states.drop(session.key)
+            session.key = None
 
     def _state_of(self, session: Session) -> SessionState:
         rooms = list(session.rooms) if self.stores_rooms else None
@@ -172,8 +171,7 @@ class Recovery:
             return None
 
     def _give_pid(self, session: Session, owner: str) -> None:
-        session.pid = secrets.token_urlsafe(PID_BYTES)
-        self._keys[session] = self._states.key(owner, session.pid)
+        session.key = self._states.key(owner, secrets.token_urlsafe(PID_BYTES))
 
     async def _take(self, session: Session, pid: Any, text: Any, owner: str) -> Returning:
         """Raises: NotRecoverable."""
@@ -200,8 +198,7 @@ class Recovery:
         if session.sid not in self._manager.sessions:
             raise NotRecoverable("gone")
         self._manager.rename(session, state.sid)
-        session.pid = pid
-        self._keys[session] = key
+        session.key = key
         return Returning(session, owner, state, offset, since_ms)
 
     def _since(self, offset: Offset) -> int:
@@ -286,7 +283,8 @@ class Recovery:
     async def _probe(self, session: Session) -> None:
         try:
             if not await session.socket.answers_within(PROBE_SECONDS):
-                self._states.release(self._keys.pop(session, ""))
+                self._states.release(session.key or "")
+                session.key = None
                 session.socket.end("recovered by another connection")
         finally:
             del self._probes[session.sid]

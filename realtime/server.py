@@ -26,6 +26,7 @@ from realtime.limits import Limits
 from realtime.manager import Manager, Session, event_packet
 from realtime.pipeline import Event, Pipeline, Pipelines
 from realtime.recovery import Recovery, Returning
+from realtime.recovery_states import pid_of
 from realtime.socket import Socket
 from realtime.timeouts import Timeout
 
@@ -206,7 +207,8 @@ class Server(socketio.AsyncServer):
             session.pipeline = Pipeline(session, self._pipelines)
             if returning is not None and self.recovery is not None:
                 session.greeting = self.recovery.packets(returning)
-            session.open(Packet(packets.encode_connect(session.sid, namespace, session.pid)), *session.greeting)
+            pid = None if session.key is None else pid_of(session.key)
+            session.open(Packet(packets.encode_connect(session.sid, namespace, pid)), *session.greeting)
             session.greeting = ()
             if self.recovery is not None:
                 self.recovery.opened(session)

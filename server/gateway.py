@@ -64,6 +64,8 @@ class Gateway(socketio.AsyncNamespace):
                 return  # The client has gone meanwhile.
             returning = await self._recovery.claim(session, fields, verified.user_id)
             session_id = session.sid
+            if session_id not in self.server.manager.sessions:
+                return
             caller = session.data = replace(verified, session_id=session_id)
             ready = await open_session(caller, session_id, _device_id(fields), self._limits, self._services, returning)
             session_id = session.sid

@@ -6,8 +6,12 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgpack
 import pytest
+from redis.asyncio import Redis
 
+from realtime.envelope import Frame
+from realtime.shards import Shards
 from server.embedded import EmbeddedServers
 from tests.clients.javascript import JavaScriptClient
 from tests.clients.raw import RawSocket, raw_socket
@@ -215,6 +219,54 @@ async def test_the_old_node_is_dead(start_node: Connect, connect: Connect, user_
         for some in (received()[:mark], received()[mark:]):
             seqs = [seq for name, seq in some if name == room_id]
             assert seqs == sorted(set(seqs))
+
+
+async def test_a_node_that_is_stopped(start_node: Connect, connect: Connect, user_id: UserId) -> None:
+    """Whom a node sends away when it is stopped goes on at another."""
+    require_node()
+    one, two = await start_node(), await start_node()
+    alice: JavaScriptClient = await connect(one, user_id("alice"), kind="javascript")
+    bob = await connect(two, user_id("bob"))
+    room_id = await make_room(bob, alice.user_id)
+    await send(bob, room_id, "one")
+    await eventually(lambda: texts(alice) == ["one"])
+    before = alice.id
+    assert await one.terminate() == 0
+    await eventually(lambda: not alice.connected)
+    await send(bob, room_id, "two")
+    await alice.back(two.url)
+    assert (alice.recovered, alice.id, texts(alice)[-1]) == (True, before, "two")
+
+
+async def test_messages_that_no_log_has(pair: Pair, stores: EmbeddedServers, connect: Connect, user_id: UserId) -> None:
+    """What was stored and is missing in the log comes all the same, in its place."""
+    one, two = pair
+    alice: JavaScriptClient = await connect(one, user_id("alice"), kind="javascript")
+    bob = await connect(two, user_id("bob"))
+    rooms = [await make_room(bob, alice.user_id) for _ in range(3)]
+    for room_id in rooms:
+        await send(bob, room_id, "1", "2")
+    await eventually(lambda: len(texts(alice)) == 6)
+    await alice.drop()
+    mark = len(alice.received.all)
+    for room_id in rooms:
+        await send(bob, room_id, "3", "4", "5", "6", "7")
+    client: Any = Redis.from_url(stores.redis_url)
+    async with client as redis:
+        for room_id, lost in zip(rooms, ({3, 5, 7}, {3, 4, 5, 6, 7}, {7}), strict=True):
+            log = Shards(one.database).name(f"room:{room_id}")
+            for entry_id, fields in await redis.xrange(log):
+                if Frame(*msgpack.unpackb(fields[b"e"])).seq in lost:
+                    await redis.xdel(log, entry_id)
+    await alice.back(two.url)
+    assert alice.recovered
+    for room_id in rooms:
+        messages = [payload for name, payload in alice.received.all[mark:] if name == "message:received"]
+        seqs = [message["seq"] for message in messages if message["roomId"] == room_id]
+        assert seqs == sorted(set(seqs))
+        assert seqs[-5:] == [3, 4, 5, 6, 7]
+    await send(bob, rooms[0], "8")
+    await eventually(lambda: texts(alice)[-1] == "8")
 
 
 # --- whose it is ----------------------------------------------------------------------------------------------------
