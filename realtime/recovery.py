@@ -39,6 +39,8 @@ PROBE_MARGIN_SECONDS: Final = 0.2
 """What another node's loop may be behind."""
 READ_SECONDS: Final = 2.0
 """A Redis that takes longer is as good as away."""
+READS_AT_ONCE: Final = 16
+"""Clients whose logs are read at the same time, each on a connection; the others of a storm wait."""
 AHEAD_MS: Final = 5_000
 """An offset from further in the future is none of ours."""
 REACH_SECONDS: Final = LOG_SECONDS - 5.0
@@ -99,6 +101,7 @@ class Recovery:
         self._claimed: dict[Session, tuple[str, SessionState]] = {}
         self._ended = ended
         self._on_outcome = on_outcome
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._probes: dict[str, asyncio.Task[None]] = {}
         # A client that hears nothing new has an old offset; it may be dead for so long before it is missed.
         self._reaches_quiet = AWAY_SECONDS + ping_seconds <= REACH_SECONDS
@@ -217,7 +220,7 @@ class Recovery:
         Nothing is replayed of a room from before its user joined, where `joined_ms` names when that was.
         """
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with self._reads, asyncio.timeout(READ_SECONDS):
                 # What this node said just before the session entered is on its way there.
                 await self._cluster.flushed()
                 logs, is_complete = await self._cluster.read_log(rooms, returning.since_ms)

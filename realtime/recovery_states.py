@@ -7,6 +7,7 @@ a write: what Redis loses costs a client no more than its recovery.
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -55,6 +56,7 @@ class SessionStates:
         self._prefix = f"{prefix}:recovery:"
         self._state_of = state_of
         self._pending: dict[str, tuple[Any, ...]] = {}
+        self._takes: list[tuple[str, asyncio.Future[SessionState | None]]] = []
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -139,15 +141,38 @@ class SessionStates:
                 log.exception("session states not stored")
 
     async def _flush(self) -> None:
-        """What a tick brings in one pipeline. Raises: RedisError, OSError; what is lost so is not tried again."""
-        while self._pending:
-            batch = dict(list(self._pending.items())[:BATCH])
-            for key in batch:
+        """What has gathered, in pipelines; takes behind writes. Raises: RedisError, OSError; nothing is tried again."""
+        while self._pending or self._takes:
+            writes = list(islice(self._pending.items(), BATCH))
+            for key, _ in writes:
                 del self._pending[key]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for command in batch.values():
-                    pipeline.execute_command(*command)
-                await pipeline.execute(raise_on_error=False)
+            takes, self._takes = self._takes[:BATCH], self._takes[BATCH:]
+            try:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for _, command in writes:
+                        pipeline.execute_command(*command)
+                    for key, _ in takes:
+                        pipeline.getdel(key)
+                    replies = await pipeline.execute(raise_on_error=False)
+                for (key, taken), reply in zip(takes, replies[len(writes) :], strict=True):
+                    self._took(key, taken, reply)
+            except BaseException as error:
+                for _, taken in takes:
+                    if not taken.done():
+                        taken.set_exception(ConnectionError(type(error).__name__))
+                raise
+
+    def _took(self, key: str, taken: "asyncio.Future[SessionState | None]", reply: Any) -> None:
+        if isinstance(reply, Exception):
+            if not taken.done():
+                taken.set_exception(reply)
+            return
+        state = SessionState(*msgpack.unpackb(reply)) if reply is not None else None
+        if not taken.done():
+            taken.set_result(state)
+        elif state is not None:
+            # Whoever asked waits no more.
+            self.restore(key, state)
 
     async def _keep_all(self) -> None:
         """Keep live sessions' states alive, and write again those that Redis has lost."""
@@ -175,9 +200,11 @@ class SessionStates:
 
     async def take(self, key: str) -> SessionState | None:
         """The state, which nobody can take again; None for none. Raises: RedisError, OSError, TimeoutError."""
+        taken: asyncio.Future[SessionState | None] = asyncio.get_running_loop().create_future()
+        self._takes.append((key, taken))
+        self._wake.set()
         async with asyncio.timeout(TAKE_SECONDS):
-            stored = await self._redis.getdel(key)
-        return SessionState(*msgpack.unpackb(stored)) if stored is not None else None
+            return await taken
 
 
 def pid_of(key: str) -> str:
