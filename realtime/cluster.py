@@ -29,8 +29,8 @@ from realtime.shards import Shards
 COMMAND_SECONDS: Final = 2.0
 FORGET_SECONDS: Final = 600.0
 """A node that has been silent for so long is taken for dead, with nothing left that only it knows of."""
-LATE_MS: Final = 500
-"""A frame that took longer from its node to here is counted as late."""
+SETTLE_SECONDS: Final = 1.0
+"""How long the start of a node is held up for the bus: what is said before it is there, others hear late."""
 CANCEL_SECONDS: Final = 0.5
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class Cluster:
     also our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what
     other nodes ask, with whatever msgpack takes. All are synchronous.
 
-    `taken` counts what was heard of other nodes, `echoes` our own that came back.
+    `taken` counts what was heard of other nodes, `echoes` our own that came back, `doubted` rooms told of by `on_gap`.
     """
 
     def __init__(self, source: RedisSource, prefix: str, node_id: str) -> None:
@@ -54,7 +54,8 @@ class Cluster:
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
         self.taken = 0
         self.echoes = 0
-        self._redis = source.client(timeout_seconds=COMMAND_SECONDS)
+        self.doubted = 0
+        self._redis = source.client(timeout_seconds=COMMAND_SECONDS, retries=1)
         self._shards = Shards(prefix)
         self._envelopes = Envelopes(node_id)
         self._clock = RedisClock()
@@ -69,7 +70,7 @@ class Cluster:
             on_beat=self._beat,
             on_opened=self._opened,
             on_connected=self._connected,
-            on_gap=lambda rooms: self.on_gap(rooms),
+            on_gap=self._gap,
         )
         self._listener.join(f"node:{node_id}")
         self._listener.join(EVERY_NODE)
@@ -83,6 +84,7 @@ class Cluster:
             connected=lambda: self.connected,
             sharded=source.sharded,
         )
+        self._settled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -99,6 +101,12 @@ class Cluster:
     async def start(self) -> None:
         """Connect in the background; a Redis that is away is tried again until it is there."""
         self._tasks = [asyncio.create_task(self._listener.run()), asyncio.create_task(self._outbox.run())]
+
+    async def settle(self) -> None:
+        """Returns when the bus was connected for the first time, or after a second: one serves without it, too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._settled.wait()
 
     async def stop(self) -> None:
         """Say goodbye and send what is pending if Redis is there, then close."""
@@ -137,6 +145,11 @@ class Cluster:
         """How often the connection was lost, since the start."""
         return self._listener.losses
 
+    @property
+    def late_channels(self) -> int:
+        """Channels that stood only after somebody had given up waiting for them, since the start."""
+        return self._listener.late
+
     async def ping(self) -> None:
         """One round trip. Raises: RedisError, OSError or TimeoutError when Redis does not answer."""
         async with asyncio.timeout(COMMAND_SECONDS):
@@ -158,7 +171,12 @@ class Cluster:
         await self._outbox.use(links)
         await self._log.met(await links.runs(), self._clock.now_ms())
 
+    def _gap(self, rooms: list[str]) -> None:
+        self.doubted += len(rooms)
+        self.on_gap(rooms)
+
     def _connected(self) -> None:
+        self._settled.set()
         self._outbox.wake()
         self._beat()
 
@@ -234,10 +252,10 @@ class Cluster:
                 self._put(f"node:{origin}", HEAL)
         self._nodes[origin] = asyncio.get_running_loop().time()
         if kind == FRAME:
-            offset, skip, unless, seq, payload = Frame(*fields)
-            self.on_frame(room, seq, Packet(payload, offset=offset), skip, unless)
+            offset, skip, unless, seq, payload, droppable = Frame(*fields)
+            self.on_frame(room, seq, Packet(payload, droppable=droppable, offset=offset), skip, unless)
         elif kind == HEAL:
-            self.on_gap(list(self._listener.rooms.wanted) if room.startswith("node:") else [room])
+            self._gap(list(self._listener.rooms.wanted) if room.startswith("node:") else [room])
         elif kind == BYE:
             del self._nodes[origin]
 

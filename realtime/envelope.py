@@ -40,6 +40,7 @@ class Frame(NamedTuple):
     unless: str | None
     seq: int | None
     payload: bytes
+    droppable: bool = False
 
 
 class Envelopes:
@@ -70,5 +71,6 @@ def unpack(body: bytes) -> Envelope:
 
 def pack_frame(packet: Packet, seq: int | None, skip: str | None, unless: str | None) -> bytes:
     """The fields of a frame; with the envelope's head in front, one that can be sent."""
-    body: bytes = _pack((packet.offset, skip, unless, seq, packet.plain_payload))
+    fields: tuple[Any, ...] = (packet.offset, skip, unless, seq, packet.plain_payload)
+    body: bytes = _pack((*fields, True) if packet.droppable else fields)
     return body

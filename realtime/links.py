@@ -47,7 +47,11 @@ class Links:
         opened = cls(source.sharded, servers, [servers.index(server) for server in located], links)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await asyncio.gather(*(link.open() for link in [*opened.publishing, *opened.listening]))
+                # All of them to the end, or one that is late would stay open when another has failed.
+                tries = (link.open() for link in [*opened.publishing, *opened.listening])
+                for failure in await asyncio.gather(*tries, return_exceptions=True):
+                    if failure is not None:
+                        raise failure
         except BaseException:
             await opened.close()
             raise

@@ -30,7 +30,8 @@ class Listener:
     """`on_message(name, body)` gets what is said on the channels; `on_beat()` is called at every heartbeat;
     `on_opened(links)` when there are new connections, before anything is heard on them, and may raise to refuse them;
     `on_connected()` when all that is wanted is listened to (again); `on_gap(rooms)` says which rooms may have missed
-    something. `losses` counts connections lost.
+    something. `losses` counts connections lost, `late` channels that
+    stood after somebody had given up waiting for them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Listener:
     ) -> None:
         self.connected = False
         self.losses = 0
+        self.late = 0
         self._away = False
         self.rooms = Subscriptions()
         self._source = source
@@ -91,7 +93,8 @@ class Listener:
                 if not self._away:
                     log.warning("the bus is away", reason=str(errors.exceptions[0]))
             except* Exception:
-                log.exception("bus failed")
+                if not self._away:
+                    log.exception("bus failed")
             self.losses += self.connected
             self.connected, self._away = False, True
             self.rooms.end()
@@ -154,9 +157,12 @@ class Listener:
         if kind in _MESSAGES:
             self._on_message(reply[1], reply[2])
         elif kind in _SUBSCRIBED:
-            if self.rooms.answered(self._shards.room(reply[1]), subscribed=True) and self.connected:
-                self._on_gap([self._shards.room(reply[1])])
+            room = self._shards.room(reply[1])
+            if self.rooms.answered(room, subscribed=True) and self.connected:
+                self.late += 1
+                self._on_gap([room])
         elif kind in _UNSUBSCRIBED:
-            if not self.rooms.expects_answer(self._shards.room(reply[1])):
+            room = self._shards.room(reply[1])
+            if not self.rooms.expects_answer(room):
                 raise ConnectionError("the channel has moved to another server")
-            self.rooms.answered(self._shards.room(reply[1]), subscribed=False)
+            self.rooms.answered(room, subscribed=False)

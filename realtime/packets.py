@@ -113,7 +113,7 @@ def parse_json(text: bytes, max_depth: int = DEFAULT_LIMITS.json_depth) -> Any:
     except orjson.JSONDecodeError:
         try:
             # Decoded here, for left to itself json guesses at UTF-16 and UTF-32.
-            readable = text.decode("utf-8", "surrogatepass")
+            readable = text.decode()
             value = json.loads(readable, parse_constant=_refuse_constant, parse_int=_parse_integer)
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error

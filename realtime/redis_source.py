@@ -15,8 +15,11 @@ class RedisSource(Protocol):
 
     sharded: bool
 
-    def client(self, *, timeout_seconds: float, text: bool = False) -> "Redis":
-        """A client for commands, to be closed by the caller; it tries nothing twice."""
+    def client(self, *, timeout_seconds: float, retries: int = 0, text: bool = False) -> "Redis":
+        """A client for commands, to be closed by the caller.
+
+        `retries` is for commands that may be carried out twice: without any, the first one after a loss fails.
+        """
 
     async def locate(self, keys: Sequence[str]) -> list[str]:
         """The server of each key, as of now. Raises: RedisError, OSError."""

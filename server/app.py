@@ -37,6 +37,7 @@ from realtime.doubt import Doubt
 from realtime.offsets import Stamps
 from realtime.recovery import Recovery
 from realtime.server import Server
+from server.bus_metrics import BusCollector
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
@@ -91,6 +92,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     changes = ChangeStore(mongo, reactions, threads)
     redis = redis_source(redis_url)
     cluster = Cluster(redis, settings.redis_prefix, uuid.uuid4().hex[:12])
+    metrics.registry.register(BusCollector(cluster))
     server = Server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
@@ -196,6 +198,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         recovery.start()
         healing.start()
         presence.start()
+        await cluster.settle()
         yield
         await presence.close()
         # While the bus can still tell what these write.

@@ -1,5 +1,6 @@
 """Clients for the three kinds of Redis: a single server, a master that sentinels name, a cluster."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -8,7 +9,8 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, SlotNotCoveredError
+from redis.crc import key_slot
+from redis.exceptions import RedisError
 
 from realtime.redis_source import RedisSource
 from server.redis_url import RedisUrl, parse_redis_url
@@ -25,12 +27,12 @@ def redis_source(url: str) -> RedisSource:
     return _Watched(address) if address.kind == "sentinel" else _Single(url)
 
 
-def _options(timeout_seconds: float, **more: Any) -> dict[str, Any]:
-    """Nothing is tried twice by itself: whoever asks knows better what to do, and when."""
+def _options(timeout_seconds: float, retries: int = 0, **more: Any) -> dict[str, Any]:
+    """Nothing is tried again unless somebody says so, who knows that it does no harm."""
     return {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": Retry(NoBackoff(), retries),
         "health_check_interval": 0,
         **more,
     }
@@ -44,8 +46,8 @@ class _Single:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def client(self, *, timeout_seconds: float, text: bool = False) -> "Redis":
-        return Redis.from_url(self._url, **_options(timeout_seconds, decode_responses=text))
+    def client(self, *, timeout_seconds: float, retries: int = 0, text: bool = False) -> "Redis":
+        return Redis.from_url(self._url, **_options(timeout_seconds, retries, decode_responses=text))
 
     async def locate(self, keys: Sequence[str]) -> list[str]:
         return [""] * len(keys)
@@ -65,14 +67,14 @@ class _Watched:
 
     def __init__(self, address: RedisUrl) -> None:
         self._address = address
-        self._login = {"username": address.username, "password": address.password}
-        ask = {"username": address.sentinel_username, "password": address.sentinel_password, "ssl": address.tls}
+        self._login: dict[str, Any] = {"username": address.username, "password": address.password}
+        ask: dict[str, Any] = {"username": address.sentinel_username, "password": address.sentinel_password}
         self._sentinels = Sentinel(  # type: ignore[no-untyped-call]
-            address.hosts, sentinel_kwargs=_options(FIND_SECONDS, **ask)
+            address.hosts, sentinel_kwargs=_options(FIND_SECONDS, ssl=address.tls, **ask)
         )
 
-    def client(self, *, timeout_seconds: float, text: bool = False) -> "Redis":
-        options = _options(timeout_seconds, decode_responses=text, db=self._address.db, **self._login)
+    def client(self, *, timeout_seconds: float, retries: int = 0, text: bool = False) -> "Redis":
+        options = _options(timeout_seconds, retries, decode_responses=text, db=self._address.db, **self._login)
         client: Redis = self._sentinels.master_for(self._address.service, ssl=self._address.tls, **options)
         return client
 
@@ -91,41 +93,53 @@ class _Watched:
 
 
 class _Cluster:
-    """The masters of a cluster. The finder knows which has what; it is asked anew for each set of connections."""
+    """The masters of a cluster, as any of its servers names them; asked anew for each set of connections."""
 
     sharded = True
 
     def __init__(self, address: RedisUrl) -> None:
         self._address = address
-        self._finder = self._client(FIND_SECONDS, protocol=2)
+        self._login: dict[str, Any] = {"username": address.username, "password": address.password}
+        self._known = list(address.hosts)
 
-    def client(self, *, timeout_seconds: float, text: bool = False) -> "Redis":
-        return cast("Redis", self._client(timeout_seconds, decode_responses=text))
-
-    def _client(self, timeout_seconds: float, **options: Any) -> "RedisCluster":
-        address = self._address
-        return RedisCluster(
-            startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
-            username=address.username,
-            password=address.password,
-            ssl=address.tls,
-            **_options(timeout_seconds, **options),
+    def client(self, *, timeout_seconds: float, retries: int = 0, text: bool = False) -> "Redis":
+        client = RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in self._address.hosts],
+            ssl=self._address.tls,
+            **_options(timeout_seconds, retries, decode_responses=text, **self._login),
         )
+        return cast("Redis", client)
 
     async def locate(self, keys: Sequence[str]) -> list[str]:
-        try:
-            await self._finder.nodes_manager.initialize()
-            return [cast(ClusterNode, self._finder.get_node_from_key(key)).name for key in keys]
-        except (RedisClusterException, SlotNotCoveredError, AttributeError) as error:
-            raise ConnectionError("the cluster is away, or does not cover all slots") from error
+        for host, port in self._known:
+            with contextlib.suppress(RedisError, OSError):
+                masters = await self._ask(host, port)
+                found = [_owner(masters, key_slot(key.encode())) for key in keys]
+                # All that may be asked next time, whoever is still there then.
+                self._known = list(dict.fromkeys([*masters.values(), *self._address.hosts]))
+                return [f"{host}:{port}" for host, port in found]
+        raise ConnectionError("the cluster is away, or does not cover all slots")
+
+    async def _ask(self, host: str, port: int) -> dict[tuple[int, int], tuple[str, int]]:
+        """The masters that one server knows of, by first and last slot. Raises: RedisError, OSError."""
+        options = _options(FIND_SECONDS, decode_responses=True, ssl=self._address.tls, **self._login)
+        async with Redis(host=host, port=port, **options) as redis:
+            slots: list[Any] = await redis.cluster("SLOTS")
+        return {(first, last): (master[0] or host, int(master[1])) for first, last, master, *_ in slots}
 
     def connection(self, server: str, *, timeout_seconds: float) -> AbstractConnection:
-        node = self._finder.get_node(node_name=server)
-        if node is None:
-            raise ConnectionError("the server has left the cluster")
-        options = {**node.connection_kwargs, **_options(timeout_seconds, protocol=2)}
-        return cast(AbstractConnection, node.connection_class(**options))
+        host, _, port = server.rpartition(":")
+        kind = SSLConnection if self._address.tls else Connection
+        options = _options(timeout_seconds, protocol=2, **self._login)
+        return cast(AbstractConnection, kind(host=host, port=int(port), **options))
 
     async def close(self) -> None:
-        await self._finder.nodes_manager.aclose()
-        await self._finder.nodes_manager.aclose("startup_nodes")
+        pass
+
+
+def _owner(masters: dict[tuple[int, int], tuple[str, int]], slot: int) -> tuple[str, int]:
+    """Raises: ConnectionError when nobody has the slot."""
+    for (first, last), owner in masters.items():
+        if first <= slot <= last:
+            return owner
+    raise ConnectionError("nobody has this slot")

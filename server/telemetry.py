@@ -107,10 +107,6 @@ class Metrics:
             buckets=BATCH_MESSAGES,
             registry=self.registry,
         )
-        self.bus_connected = Gauge("parley_bus_connected", "Whether Redis carries events", registry=self.registry)
-        self.bus_failures = Gauge(
-            "parley_bus_failed_publishes", "Publishes that Redis did not take", registry=self.registry
-        )
         self.moderation = Counter(
             "parley_moderation", "Messages shown to the hook, by outcome", ["outcome"], registry=self.registry
         )

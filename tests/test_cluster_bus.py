@@ -3,50 +3,21 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
-from realtime.cluster import Cluster
 from realtime.frames import Packet
 from realtime.listener import SUBSCRIBE_SECONDS
 from realtime.requests import ANSWER_SECONDS
 from server.embedded import EmbeddedServers
-from server.redis_source import redis_source
+from tests.ears import MakeEar, ears
 from tests.proxy import Proxy
 from tests.senders import until
 
 SILENT_SECONDS = 4.0
 """Within this time a connection that says nothing must count as lost."""
-
-
-class Ear:
-    """A node's end of the bus, and all that it has told."""
-
-    def __init__(self, url: str, prefix: str, name: str) -> None:
-        self.cluster = Cluster(redis_source(url), prefix, name)
-        self.frames: list[tuple[str, int | None, bytes]] = []
-        self.changes: list[list[Any]] = []
-        self.gaps: list[str] = []
-        self.cluster.on_frame = lambda room, seq, packet, skip, unless: self.frames.append((room, seq, packet.payload))
-        self.cluster.on_request = self.changes.append
-        self.cluster.on_gap = self.gaps.extend
-
-    async def connected(self) -> "Ear":
-        """Wait until it is."""
-        await until(lambda: self.cluster.connected, "the bus is there")
-        return self
-
-    async def hear(self, *rooms: str) -> None:
-        """Listen to rooms, and know that it does."""
-        for room in rooms:
-            self.cluster.join(room)
-        await self.cluster.joined(rooms)
-
-
-MakeEar = Callable[..., Awaitable[Ear]]
 
 
 @pytest.fixture
@@ -61,17 +32,8 @@ async def proxy(stores: EmbeddedServers) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def ear(stores: EmbeddedServers) -> AsyncIterator[MakeEar]:
     """Nodes of one cluster: `await ear("name", url)`."""
-    prefix = f"test_{secrets.token_hex(8)}"
-    ears: list[Ear] = []
-
-    async def make(name: str, url: str = stores.redis_url, *, wait: bool = True) -> Ear:
-        ears.append(Ear(url, prefix, name))
-        await ears[-1].cluster.start()
-        return await ears[-1].connected() if wait else ears[-1]
-
-    yield make
-    for each in ears:
-        await each.cluster.stop()
+    async with ears(stores.redis_url, f"test_{secrets.token_hex(8)}") as make:
+        yield make
 
 
 async def test_frames_arrive_in_order_at_listeners_only(ear: MakeEar) -> None:

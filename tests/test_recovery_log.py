@@ -77,8 +77,8 @@ async def test_what_has_an_offset_is_logged_also_by_a_node_that_is_alone(node: M
     )
     entries, _ = await one.read_log(["room:a"], 0)
     first, second = entries["room:a"]
-    assert first.frame == (b"x.one.1", "session", None, 1, b'42["said","first"]')
-    assert second.frame == (b"x.one.2", None, "user:u", -1, b'42["said","second"]')
+    assert first.frame == (b"x.one.1", "session", None, 1, b'42["said","first"]', False)
+    assert second.frame == (b"x.one.2", None, "user:u", -1, b'42["said","second"]', False)
     assert first.id < second.id
     assert abs(first.id[0] - one.now_ms()) < 5_000
 
