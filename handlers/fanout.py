@@ -80,14 +80,22 @@ class Fanout:
         cluster.on_frame = self._frame
         cluster.on_request = self._change
 
+    def keeps(self, name: str) -> bool:
+        """Whether the chat decides who is in the realtime room of this name."""
+        kind, _, key = name.partition(":")
+        return bool(key) and (kind in ("room", "user") or kind in self.listeners)
+
     def _filled(self, name: str) -> None:
+        if not self.keeps(name):
+            return
         self._listening[name] = next(self._numbers)
         if name.startswith("room:"):
             self._delivery.filled(name.removeprefix("room:"))
         self._cluster.join(name)
 
     def _emptied(self, name: str) -> None:
-        del self._listening[name]
+        if self._listening.pop(name, None) is None:
+            return
         if name.startswith("room:"):
             self._delivery.emptied(name.removeprefix("room:"))
         elif (listener := self._listener(name)) is not None:

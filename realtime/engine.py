@@ -92,8 +92,8 @@ class Engine(engineio.AsyncServer):
         if socket is None:
             socket = self._open(handshake)
             socket.opened_for_polling()
-            return await self._poll(socket)
-        return await (self._poll(socket) if request.method == "GET" else self._post(socket, request))
+            return await self._poll(socket, request)
+        return await (self._poll(socket, request) if request.method == "GET" else self._post(socket, request))
 
     def _refusal(self, handshake: Handshake) -> Refusal | None:
         """Why a request is not taken; None when it is. Costs no more than look-ups."""
@@ -108,7 +108,7 @@ class Engine(engineio.AsyncServer):
         if sid is None:
             return self._handshake_refusal(handshake)
         socket = self.sockets.get(sid)
-        if socket is None:
+        if socket is None or (socket.closed and handshake.method != "GET"):
             return refusals.UNKNOWN_SESSION
         if not socket.is_polling or (transport == "websocket" and handshake.websocket_key is None):
             return refusals.BAD_REQUEST
@@ -176,13 +176,26 @@ class Engine(engineio.AsyncServer):
             )
         )
 
-    async def _poll(self, socket: Socket) -> web.StreamResponse:
+    async def _poll(self, socket: Socket, request: web.Request) -> web.StreamResponse:
         payload = await socket.poll()
         if payload is None:
             return refusals.BAD_REQUEST.response()
+        if request.transport is None:
+            # The client has given up the request, and what it was to bring would be missing from now on.
+            socket.end("transport error")
+        if socket.closed and not socket.has_goodbye:
+            self.sockets.pop(socket.sid, None)
         return web.Response(body=payload, content_type="text/plain", charset="utf-8")
 
     async def _post(self, socket: Socket, request: web.Request) -> web.StreamResponse:
+        if not socket.begin_post():
+            return refusals.BAD_REQUEST.response()
+        try:
+            return await self._take_post(socket, request)
+        finally:
+            socket.end_post()
+
+    async def _take_post(self, socket: Socket, request: web.Request) -> web.StreamResponse:
         receiver = self.shared.receiver
         if "Content-Encoding" in request.headers:
             # No client compresses what it posts, and a small body could unfold into a large one.
@@ -199,6 +212,8 @@ class Engine(engineio.AsyncServer):
                         return web.Response(status=413)
         except TimeoutError:
             return web.Response(status=408)
+        if socket.closed:
+            return refusals.UNKNOWN_SESSION.response()
         try:
             await socket.post(bytes(body))
         except MalformedPacket:
@@ -207,8 +222,8 @@ class Engine(engineio.AsyncServer):
         return web.Response(text="ok")
 
     def forget(self, socket: Socket) -> None:
-        """Drop a closed session; a polling one lingers for its last poll."""
-        if socket.is_polling:
+        """Drop a closed session; a polling one lingers while it has something to fetch."""
+        if socket.has_goodbye:
             self._lingering.begin(socket.sid)
         else:
             self.sockets.pop(socket.sid, None)

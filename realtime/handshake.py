@@ -24,6 +24,7 @@ class Handshake:
     """What a client asked for: header names in lower case, `remote` the address at the other end of the connection."""
 
     method: str
+    version: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -40,6 +41,7 @@ class Handshake:
         key = self.headers.get("sec-websocket-key", "").strip()
         if (
             self.method != "GET"
+            or self.version == "HTTP/1.0"
             or self.headers.get("upgrade", "").strip().lower() != "websocket"
             or "upgrade" not in _tokens(self.headers.get("connection", ""))
             or self.headers.get("sec-websocket-version", "").strip() != "13"
@@ -57,7 +59,7 @@ class Handshake:
             "QUERY_STRING": query,
             "RAW_URI": f"{self.path}?{query}",
             "REMOTE_ADDR": self.remote,
-            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_PROTOCOL": self.version,
             **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()},
         }
 
@@ -67,7 +69,8 @@ def from_request(request: web.Request) -> Handshake:
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
-    return Handshake(request.method, request.path, request.query, headers, request.remote or "")
+    version = f"HTTP/{request.version.major}.{request.version.minor}"
+    return Handshake(request.method, version, request.path, request.query, headers, request.remote or "")
 
 
 def read_plain(data: bytes, path: str, remote: str) -> tuple[Handshake, bytes] | None:
@@ -89,7 +92,7 @@ def read_plain(data: bytes, path: str, remote: str) -> tuple[Handshake, bytes] |
     headers = _headers(lines)
     if headers is None or "host" not in headers or not headers.keys().isdisjoint(_BODY_HEADERS):
         return None
-    handshake = Handshake("GET", path, dict(parse_qsl(query, keep_blank_values=True)), headers, remote)
+    handshake = Handshake("GET", version, path, dict(parse_qsl(query, keep_blank_values=True)), headers, remote)
     return (handshake, data[end + len(_END_OF_HEAD) :]) if handshake.websocket_key is not None else None
 
 

@@ -1,6 +1,7 @@
 """What one client, and all of them together, may cost this server."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,6 @@ class Limits:
     json_depth: int = 32
     connect_seconds: float = 10.0
     handshakes_per_second: int | None = None
+
+
+DEFAULT_LIMITS: Final = Limits()

@@ -189,9 +189,7 @@ class Manager(AsyncManager):
                 continue
             if callback is not None or shared is None:
                 ack_id = self._generate_ack_id(session.sid, callback) if callback is not None else None
-                encoded = packet_class(2, namespace=namespace, data=[event, *arguments], id=ack_id).encode()
-                parts = encoded if isinstance(encoded, list) else [encoded]
-                shared = [Packet(b"4" + parts[0].encode()), *(Packet(bytes(part), binary=True) for part in parts[1:])]
+                shared = encoded_packets(packet_class(2, namespace=namespace, data=[event, *arguments], id=ack_id))
             for packet in shared:
                 session.send(packet)
 
@@ -248,6 +246,13 @@ class Manager(AsyncManager):
 def _is_one(room: Any) -> bool:
     """Whether an emit is for one room, or for everybody."""
     return room is None or isinstance(room, str)
+
+
+def encoded_packets(packet: Any) -> list[Packet]:
+    """One of python-socketio's packets, its attachments behind it."""
+    encoded = packet.encode()
+    text, *attachments = encoded if isinstance(encoded, list) else [encoded]
+    return [Packet(b"4" + text.encode()), *(Packet(bytes(attachment), binary=True) for attachment in attachments)]
 
 
 def event_packet(event: str, payload: bytes, namespace: str = "/", *, offset: bytes | None = None) -> Packet:

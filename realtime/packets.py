@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from realtime.limits import Limits
+from realtime.limits import DEFAULT_LIMITS, Limits
 
 CONNECT: Final = 0
 DISCONNECT: Final = 1
@@ -24,7 +24,6 @@ BINARY_ACK: Final = 6
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
-DEFAULT_LIMITS: Final = Limits()
 _MAX_ID_DIGITS: Final = 16
 _MAX_NAMESPACE: Final = 256
 _MAX_INTEGER_DIGITS: Final = 400

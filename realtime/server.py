@@ -22,8 +22,8 @@ from realtime.acceptor import Acceptor
 from realtime.engine import Engine
 from realtime.frames import Packet
 from realtime.handshake import Handshake
-from realtime.limits import Limits
-from realtime.manager import Manager, Session, event_packet
+from realtime.limits import DEFAULT_LIMITS, Limits
+from realtime.manager import Manager, Session, encoded_packets, event_packet
 from realtime.pipeline import Event, Pipeline, Pipelines
 from realtime.recovery import Recovery, Returning
 from realtime.recovery_states import pid_of
@@ -258,19 +258,6 @@ class Server(socketio.AsyncServer):
                     socket.send(Packet(packets.encode_disconnect(session.namespace)))
         socket.end(self.reason.SERVER_DISCONNECT)
 
-    async def get_session(self, sid: str, namespace: str | None = None) -> Any:
-        """The data of a session. Raises: KeyError when there is none."""
-        session = self.manager.sessions[sid]
-        if session.data is None:
-            session.data = {}
-        return session.data
-
-    async def save_session(self, sid: str, data: Any, namespace: str | None = None) -> None:
-        """Keep data with a session; recovery brings back what msgpack takes. Raises: KeyError when there is none."""
-        session = self.manager.sessions[sid]
-        session.data = data
-        self.manager.on_changed(session)
-
     # --- events ---------------------------------------------------------------------------------------------------
 
     def _event(self, session: Session, incoming: packets.Incoming) -> None:
@@ -310,8 +297,14 @@ class Server(socketio.AsyncServer):
 
     def _respond_with(self, event: Event, result: Any) -> None:
         """Ack as python-socketio does: a tuple is several arguments, None is none."""
+        session: Session = event.session
         arguments = list(result) if isinstance(result, tuple) else [] if result is None else [result]
-        self.respond(event, orjson.dumps(arguments)[1:-1])
+        if event.answered or event.ack_id is None or not session.connected:
+            return
+        event.answered = True
+        packet = self.packet_class(packets.ACK, namespace=session.namespace, id=event.ack_id, data=arguments)
+        for part in encoded_packets(packet):
+            session.send(part)
 
     def expire(self, event: Event) -> None:
         """Have an overdue event answered by its namespace; elsewhere nobody answers it."""
@@ -333,6 +326,29 @@ class Server(socketio.AsyncServer):
         if event.ack_id is not None:
             event.session.send(Packet(packets.encode_ack(event.ack_id, payload, event.session.namespace)))
         return True
+
+    # --- python-socketio's interface ------------------------------------------------------------------------------
+
+    async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        """End a client's session in a namespace, telling it so; its other sessions go on."""
+        session = self.manager.sessions.get(sid)
+        if session is not None and session.connected and session.namespace == (namespace or "/"):
+            session.send(Packet(packets.encode_disconnect(session.namespace)))
+            if self.recovery is not None:
+                self.recovery.forget(session)
+            self._leave(session, self.reason.SERVER_DISCONNECT)
+
+    async def get_session(self, sid: str, namespace: str | None = None) -> Any:
+        """What was saved for a session, a dict to begin with. Raises: KeyError when there is no such session."""
+        session = self.manager.sessions[sid]
+        if session.data is None:
+            session.data = {}
+        return session.data
+
+    async def save_session(self, sid: str, session: Any, namespace: str | None = None) -> None:
+        """Keep something for a session. Raises: KeyError when there is no such session."""
+        self.manager.sessions[sid].data = session
+        self.manager.on_changed(self.manager.sessions[sid])
 
     # --- the server's own life ------------------------------------------------------------------------------------
 
@@ -358,3 +374,34 @@ class Server(socketio.AsyncServer):
             self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page comes from the host and port that it connects to; a proxy may have taken the TLS off."""
+    return origin.partition("://")[2] == host
+
+
+def create_server(
+    *,
+    ping_interval_ms: int = 25_000,
+    ping_timeout_ms: int = 20_000,
+    limits: Limits = DEFAULT_LIMITS,
+    origin_allowed: Callable[[str, str], bool] = is_same_origin,
+    on_limit: Callable[[str], None] = lambda limit: None,
+    **options: Any,
+) -> Server:
+    """A Socket.IO server, to be made inside the running loop, then `attach_to` an aiohttp application.
+
+    `limits` bound what a client may cost, `on_limit(name)` is told when one is reached. `origin_allowed(origin, host)`
+    says whether a web page of an origin may connect to this host and port; by default those of the server itself.
+    Other options are python-socketio's (`namespaces`, `always_connect`, …). Whoever serves the application with
+    `Server.listen` gets the cheapest websockets; any other way works as well. `shutdown()` belongs before the end.
+    """
+    return Server(
+        ping_interval_ms=ping_interval_ms,
+        ping_timeout_ms=ping_timeout_ms,
+        limits=limits,
+        origin_allowed=origin_allowed,
+        on_limit=on_limit,
+        **options,
+    )

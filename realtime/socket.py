@@ -15,6 +15,8 @@ from realtime.packets import MalformedPacket
 from realtime.timeouts import Timeout, Timeouts
 from realtime.websocket import NORMAL_CLOSURE, WebSocket
 
+POLL_PACKETS_MAX: Final = 16
+"""Packets that one poll brings: the stock Python client gives up its connection over more."""
 UNCHECKED_BYTES: Final = 4_096
 """A buffer shorter than this is not looked at."""
 
@@ -75,7 +77,7 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_all", "_answer", "_buffer", "_buffered", "_code", "_held", "_poll", "_unflushed", "_websocket",
+        "_all", "_answer", "_buffer", "_buffered", "_code", "_held", "_poll", "_posting", "_unflushed", "_websocket",
         "closed", "cut", "probing", "sessions", "sid",
     )  # fmt: skip
 
@@ -91,6 +93,7 @@ class Socket:
         self._code = NORMAL_CLOSURE
         self._held: asyncio.Future[None] | None = None
         self._unflushed = False
+        self._posting = False
         self._poll: asyncio.Future[None] | None = None
         self._answer: asyncio.Future[None] | None = None
         self._websocket: WebSocket | None = None
@@ -203,6 +206,8 @@ class Socket:
         elif packet == b"3":
             self._pong()
         elif packet == b"1":
+            # The client knows: whatever waits for it is not delivered, and a poll that waits comes back empty.
+            self._buffer = [NOOP] if self._poll is not None and not self._poll.done() else []
             self.end("transport close")
         else:
             raise MalformedPacket("unexpected Engine.IO packet")
@@ -266,7 +271,8 @@ class Socket:
     async def poll(self) -> bytes | None:
         """The next polling payload: all that is buffered, waiting for the first packet.
 
-        Returns None when another poll is already waiting, which ends the connection, as the protocol asks.
+        Behind the last packet of a closed connection comes CLOSE, unless the client has closed it. Returns None when
+        another poll is already waiting, which ends the connection, as the protocol asks.
         """
         if self._poll is not None and not self._poll.done():
             self.end("transport error")
@@ -277,8 +283,11 @@ class Socket:
             await self._poll
         else:
             self._poll.set_result(None)
-        packets, self._buffer, self._buffered = self._buffer, [], 0
-        if self.closed or not packets:
+        packets, self._buffer = self._buffer[:POLL_PACKETS_MAX], self._buffer[POLL_PACKETS_MAX:]
+        self._buffered = sum(len(packet.frame) for packet in self._buffer)
+        if self._buffer:
+            self._all.stalled.begin(self)
+        elif packets != [NOOP] and len(packets) < POLL_PACKETS_MAX and (self.closed or not packets):
             packets.append(CLOSE if self.closed else NOOP)
         return RECORD_SEPARATOR.join([packet.for_polling() for packet in packets])
 
@@ -300,6 +309,23 @@ class Socket:
     def _release_poll(self) -> None:
         if self._poll is not None and not self._poll.done():
             self._poll.set_result(None)
+
+    @property
+    def has_goodbye(self) -> bool:
+        """Whether a polling client has something left to fetch."""
+        return self.is_polling and (bool(self._buffer) or (self._poll is not None and not self._poll.done()))
+
+    def begin_post(self) -> bool:
+        """A POST begins; False, and the end of the connection, when another is under way: they have no order."""
+        if self._posting:
+            self.end("transport error")
+            return False
+        self._posting = True
+        return True
+
+    def end_post(self) -> None:
+        """The POST has been taken, or refused."""
+        self._posting = False
 
     async def post(self, body: bytes) -> None:
         """Take a polling payload. Raises: MalformedPacket, after which the connection is over."""

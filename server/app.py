@@ -32,12 +32,16 @@ from handlers.room_sizes import RoomSizes
 from handlers.send_rules import SendRules
 from handlers.services import Services
 from handlers.unread import UnreadCounts
+from protocol.events import NotificationSent
 from realtime.cluster import Cluster
 from realtime.doubt import Doubt
+from realtime.emitters import Emitters, redis_client
+from realtime.foreign import ForeignReader
 from realtime.offsets import Stamps
 from realtime.recovery import Recovery
-from realtime.server import Server
+from realtime.server import Server, create_server
 from server.bus_metrics import BusCollector
+from server.catalogue import event_names
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
@@ -93,7 +97,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     redis = redis_source(redis_url)
     cluster = Cluster(redis, settings.redis_prefix, uuid.uuid4().hex[:12])
     metrics.registry.register(BusCollector(cluster))
-    server = Server(
+    server = create_server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
         limits=settings.limits(),
@@ -181,6 +185,15 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     members.receipts.on_written = partial(publish_receipts, sizes=RoomSizes(members, time.monotonic), services=services)
     server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}, recovery))
 
+    emitters = Emitters(
+        redis_client(redis_url),
+        server.manager,
+        ForeignReader(settings.limits(), event_names() - {NotificationSent.wire_name}, fanout.keeps),
+        partial(server.close_socket, reconnect=False),
+        lambda source, outcome: metrics.foreign_events.labels(source, outcome).inc(),
+    )
+    metrics.emitters_connected.set_function(lambda: emitters.connected)
+
     async def stores(app: web.Application) -> AsyncIterator[None]:
         try:
             await mongo.check()
@@ -216,6 +229,11 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         yield
         await asyncio.gather(revocations.close(), connections.stop())
 
+    async def foreign_emitters(app: web.Application) -> AsyncIterator[None]:
+        emitters.start()
+        yield
+        await emitters.stop()
+
     async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
         if webhook is not None:
             await webhook.start()
@@ -235,7 +253,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus])
+    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, foreign_emitters])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     app[SOCKETS] = server

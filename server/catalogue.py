@@ -99,6 +99,11 @@ class _WireSchema(GenerateJsonSchema):
         return False
 
 
+def event_names() -> set[str]:
+    """The names of all events, whoever sends them."""
+    return ROUTES.keys() | {event.wire_name for event in _subclasses(ServerEvent)}
+
+
 def read_catalogue() -> Catalogue:
     """The contract as this server keeps it."""
     sent = list(_subclasses(ServerEvent))

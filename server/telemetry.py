@@ -107,6 +107,15 @@ class Metrics:
             buckets=BATCH_MESSAGES,
             registry=self.registry,
         )
+        self.emitters_connected = Gauge(
+            "parley_emitters_connected", "Whether foreign emitters are heard", registry=self.registry
+        )
+        self.foreign_events = Counter(
+            "parley_foreign_events",
+            "Commands of foreign emitters by source and outcome",
+            ["source", "outcome"],
+            registry=self.registry,
+        )
         self.moderation = Counter(
             "parley_moderation", "Messages shown to the hook, by outcome", ["outcome"], registry=self.registry
         )

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from realtime.limits import Limits
 from realtime.relay import Relay
-from realtime.server import Server
+from realtime.server import create_server
 from server.embedded import EmbeddedServers
 from server.redis_source import redis_source
 from tests.clients.javascript import JavaScriptClient
@@ -23,13 +22,7 @@ class Own:
 
     def __init__(self, redis_url: str, prefix: str) -> None:
         self.source = redis_source(redis_url)
-        self.server = Server(
-            ping_interval_ms=25_000,
-            ping_timeout_ms=20_000,
-            limits=Limits(),
-            origin_allowed=lambda *_: True,
-            on_limit=lambda _: None,
-        )
+        self.server = create_server()
         self.outcomes: list[str] = []
         self.relay = Relay(self.server, self.source, prefix, self.outcomes.append)
         self.server.on("connect", self.connect)

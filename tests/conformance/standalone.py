@@ -1,4 +1,4 @@
-"""`realtime.server.Server` used alone: no Parley around it, handlers of the test's own, in the test's process."""
+"""`realtime.create_server` used alone: no Parley around it, handlers of the test's own, in the test's process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from realtime.server import Server
+from realtime import Server, create_server
 
 
 class Standalone(NamedTuple):
@@ -17,22 +17,19 @@ class Standalone(NamedTuple):
 
 
 @asynccontextmanager
-async def standalone(**options: Any) -> AsyncIterator[Standalone]:
-    """A server on a free port; options replace the defaults of its constructor."""
-    server = Server(
-        **{
-            "ping_interval_ms": 25_000,
-            "ping_timeout_ms": 20_000,
-            "max_payload_bytes": 1_000_000,
-            "origin_allowed": lambda origin, request: True,
-            **options,
-        }
-    )
+async def standalone(*, plain: bool = False, **options: Any) -> AsyncIterator[Standalone]:
+    """A server on a free port, served by itself or, `plain`, by aiohttp alone; options are those of `create_server`."""
+    server = create_server(**options)
     app = web.Application()
     server.attach_to(app)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Standalone(server, runner.addresses[0][1])
+    if plain:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield Standalone(server, runner.addresses[0][1])
+    else:
+        listening = await server.listen(runner, "127.0.0.1", 0, backlog=128)
+        yield Standalone(server, listening.sockets[0].getsockname()[1])
+        listening.close()
     await server.shutdown()
     await runner.cleanup()

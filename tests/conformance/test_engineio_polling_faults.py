@@ -120,14 +120,22 @@ async def _answer(connection: Connection) -> Response | None:
 
 
 async def test_an_abandoned_poll(wire: Wire, polling: Polling) -> None:
-    """A GET that the client has given up holds nothing back: the session is over, or the next GET gets the packets."""
+    """A client that gives up its GET has given up the session: the next GET is refused."""
     waiting = await wire.waiting_poll(polling)
     waiting.abort()
     await wire.delivered()
-    response = await polling.post(EVENT)
-    if response.status == 200:
-        answer = await polling.poll()
-        assert answer.status == 400 or answer.text.startswith("431[")
+    assert (await asyncio.wait_for(polling.poll(), 3)).status == 400
+    await wire.forgets(polling.sid)
+
+
+async def test_nothing_is_lost_with_an_abandoned_poll(wire: Wire, polling: Polling) -> None:
+    """Packets that find their GET abandoned end the session, or wait for the next GET; it does not go on without."""
+    waiting = await wire.waiting_poll(polling)
+    waiting.abort()
+    await wire.delivered()
+    await polling.post('421["no:such"]')
+    response = await asyncio.wait_for(polling.poll(), 3)
+    assert response.status == 400 or response.text.startswith("431["), response
 
 
 async def test_an_abandoned_post(wire: Wire, polling: Polling) -> None:

@@ -9,7 +9,7 @@ import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.exceptions import TimeoutError as CallTimeout
 
-from tests.conformance.standalone import Standalone
+from tests.conformance.standalone import Standalone, standalone
 from tests.conformance.stock import STOCK_CLIENTS, StockClient
 
 Join = Callable[..., Awaitable[tuple[StockClient, str]]]
@@ -65,6 +65,25 @@ async def test_events_and_acks(alone: Standalone, join: Join, transports: tuple[
     assert await client.happenings.next("event") == ["bytes", *BYTES]
     for _ in range(5):
         assert await alone.server.call("ask", (b"x", *DATA), to=sid, timeout=5) == (*reversed(DATA), b"x")
+
+
+@pytest.mark.parametrize("transports", [("websocket",), ("polling", "websocket")], ids="+".join)
+async def test_served_by_aiohttp_alone(new_client: Callable[[], StockClient], transports: tuple[str, ...]) -> None:
+    """The application may be served as any other of aiohttp's."""
+    async with standalone(plain=True) as alone:
+
+        async def echo(sid: str, *args: Any) -> None:
+            await alone.server.emit("back", args, to=sid)
+
+        alone.server.on("echo", echo)
+        client = new_client()
+        await client.open(alone.port, list(transports), ["/"])
+        assert await client.happenings.next("connected")
+        for number in range(20):
+            await client.emit("echo", number, b"bytes")
+        for number in range(20):
+            assert await client.happenings.next("event") == ["back", number, b"bytes"]
+        await client.close()
 
 
 @pytest.mark.parametrize("transports", [("websocket",), ("polling",)], ids="+".join)
@@ -204,6 +223,7 @@ async def test_connect_and_disconnect_handlers(alone: Standalone, join: Join) ->
     assert told.empty()
 
 
+@pytest.mark.parametrize("client_kind", ["python"])
 async def test_session_data(alone: Standalone, join: Join) -> None:
     """A session keeps what its handlers put into it, for as long as it lives, and for itself alone."""
     (_, sid), (_, other) = await join(), await join()

@@ -153,12 +153,16 @@ class WebSocket:
         return bool(answer["success"])
 
     async def farewell(self, seconds: float = ANSWER_SECONDS) -> tuple[list[str], int | None]:
-        """All text packets until the server closes, and its close code, or None when it just ends the connection."""
+        """All text packets until the server closes, and its close code, or None when it just ends the connection.
+
+        The server's CLOSE is answered, as a client must.
+        """
         packets: list[str] = []
         try:
             while (got := await self.frame(seconds)).opcode != CLOSE:
                 if got.opcode == TEXT:
                     packets.append(got.payload.decode())
+            self.write(frame(got.payload[:2], CLOSE))
         except (asyncio.IncompleteReadError, ConnectionError):
             return packets, None
         return packets, got.close_code
