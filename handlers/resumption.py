@@ -106,10 +106,10 @@ class Resumption:
     async def _not_logged_in(self, room_id: str, replay: Replay, last: int, since: datetime) -> list[Missed]:
         name = room_name(room_id)
         had = replay.had.get(name, set())
-        known = had | {event.number for event in replay.missed if event.room == name and event.number is not None}
-        numbers = [number for number in known if 0 < number <= last]
-        first = min(numbers, default=last + 1)
-        messages = await self._between(room_id, set(range(first, last + 1)) - set(numbers))
+        replayed = {event.number for event in replay.missed if event.room == name and event.number is not None}
+        known = {number for number in had | replayed if 0 < number <= last}
+        first = min(known, default=last + 1)
+        messages = await self._between(room_id, set(range(first, last + 1)) - known)
         if first not in had:
             messages += await self._newest_before(room_id, first, since)
         return [
