@@ -3,11 +3,12 @@ PYTHON ?= python3
 ARGS ?=
 
 ENVIRONMENT_READY := .venv/.installed
+LOADTESTS_READY := .venv/.installed-loadtests
 CLIENT_READY := node_modules/.package-lock.json
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format docs lock clean
+.PHONY: help run test check bench load locust format docs lock clean
 
 help: ## list the targets
 	@echo "Parley. Targets:"
@@ -28,6 +29,12 @@ check: $(ENVIRONMENT_READY) ## format, lint, types and import layers
 bench: $(ENVIRONMENT_READY) ## measure and print a table
 	@$(BIN)/python -m loadtests.bench $(ARGS)
 
+load: $(LOADTESTS_READY) ## put a server under load: make load ARGS="storm --start-server --plot storm.png"
+	@$(BIN)/python -m loadtests $(or $(ARGS),--help)
+
+locust: $(LOADTESTS_READY) ## the same with Locust: make locust ARGS="--headless --users 100 --spawn-rate 20 --run-time 30s"
+	@$(BIN)/python -m locust --locustfile loadtests/locustfile.py $(ARGS)
+
 format: $(ENVIRONMENT_READY) ## put the sources into their format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -35,9 +42,12 @@ format: $(ENVIRONMENT_READY) ## put the sources into their format
 docs: $(ENVIRONMENT_READY) ## write the tables of docs/protocol.md and docs/parley.d.ts anew from the sources
 	@$(BIN)/python -m server.reference
 
-lock: $(ENVIRONMENT_READY) ## make requirements.lock anew from pyproject.toml
+lock: $(ENVIRONMENT_READY) ## make both locks anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra embedded --extra dev --no-header \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra loadtests --constraint requirements.lock --no-header \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file requirements-loadtests.lock pyproject.toml
 
 clean: ## remove the environment, the npm packages and all caches, but no data
 	rm -rf .venv node_modules build *.egg-info .make
@@ -50,6 +60,12 @@ $(ENVIRONMENT_READY): requirements.lock
 	@echo "Setting up .venv from requirements.lock, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+# Apart from the rest, because Locust and matplotlib are as big as all of it and only load tests need them.
+$(LOADTESTS_READY): requirements-loadtests.lock $(ENVIRONMENT_READY)
+	@echo "Adding Locust and matplotlib from requirements-loadtests.lock, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-loadtests.lock
 	@touch $@
 
 # Without npm the server is whole, only the page lacks its client library.

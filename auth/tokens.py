@@ -6,6 +6,7 @@ import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import jwt
@@ -26,6 +27,7 @@ MAX_NUMERIC_DATE = 253_402_300_799
 """The end of the year 9999. A time in milliseconds, a common mistake, lies beyond it."""
 
 SCOPES = frozenset({"user", "service", "admin"})
+_USER = frozenset({"user"})
 MAX_NAME_LENGTH = 200
 MAX_AVATAR_LENGTH = 2000
 MAX_TOKEN_ID_LENGTH = 256
@@ -213,8 +215,14 @@ def _scopes(claim: object) -> frozenset[str]:
     words = claim.split() if isinstance(claim, str) else [] if claim is None else claim
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise TokenInvalid("the token's scope is neither a string nor a list of strings")
-    known = SCOPES.intersection(words) or {"user"}
-    return frozenset(known | {"service"} if "admin" in known else known)
+    known = SCOPES.intersection(words) or _USER
+    return _shared_scopes(known | {"service"} if "admin" in known else known)
+
+
+@cache
+def _shared_scopes(scopes: frozenset[str]) -> frozenset[str]:
+    """One set for all callers of these scopes: each session keeps its caller."""
+    return scopes
 
 
 def _token_id(claim: object) -> str | None:

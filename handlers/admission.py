@@ -5,9 +5,8 @@ The second look closes a gap: a ban or a deletion at the same instant may have s
 admission came.
 """
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from auth.caller import Caller
 from auth.permissions import successor
@@ -15,31 +14,32 @@ from handlers.services import Services
 from protocol.events import MemberJoined, MemberLeft, MemberRoleChanged, RoomAdded, RoomRemoved
 from protocol.resources import Room
 from protocol.types import RemovalReason, Role
-from storage.members import Membership
-from storage.rooms import RoomRecord
+from storage.places import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What the second look found: the room, if it still is, and who of those admitted is still a member."""
+async def admit(user_ids: Sequence[str], room_id: str, services: Services, *, tail: int | None = None) -> Place:
+    """Let these people's devices into the live channel, then look again, and send out who is no member any more.
 
-    record: RoomRecord | None
-    memberships: dict[str, Membership]
-
-
-async def admit(user_ids: Sequence[str], room_id: str, services: Services) -> Admission:
-    """Let these people's devices into the live channel, then look again, and send out who is no member any more."""
+    Returns what the second look found, the members counted; `tail` is a seq that the room is known to have reached.
+    """
     if not user_ids:
-        return Admission(None, {})
-    await services.fanout.admit(user_ids, room_id)
-    record, found = await asyncio.gather(
-        services.rooms.get(room_id),
-        asyncio.gather(*(services.members.get(room_id, user_id) for user_id in user_ids)),
-    )
-    memberships = {membership.user_id: membership for membership in found if membership is not None}
+        return Place(None, {}, 0, 0)
+    opened = await services.fanout.admit(user_ids, room_id, tail)
+    try:
+        with services.room_records.reading([room_id]) as keep:
+            place = await services.places.look(room_id, user_ids, counted=True, with_tail=opened)
+            if place.record is not None:
+                keep(place.record)
+        if opened:
+            await services.delivery.catch_up(room_id, place.tail)
+    except BaseException:
+        if opened:
+            services.fanout.gap(room_id)
+        raise
+    record, memberships = place.record, place.memberships
     if record is None:
         await services.members.forget(room_id, user_ids)
-        memberships = {}
+        memberships.clear()
     gone = [user_id for user_id in user_ids if user_id not in memberships]
     if gone:
         await services.fanout.expel(gone, room_id)
@@ -49,7 +49,7 @@ async def admit(user_ids: Sequence[str], room_id: str, services: Services) -> Ad
             tell_role(room_id, heir, Role.OWNER, heir, services)
             if heir in memberships:
                 memberships[heir] = replace(memberships[heir], role=Role.OWNER)
-    return Admission(record, memberships)
+    return place
 
 
 async def send_out(caller: Caller, room_id: str, user_id: str, reason: RemovalReason, services: Services) -> None:

@@ -169,7 +169,7 @@ class Delivery:
             while (gate := self._gates.get(room_id)) is not None and gate.has_gap:
                 pause = GAP_SECONDS
                 try:
-                    await self._read_up_to(room_id, gate.highest)
+                    await self.catch_up(room_id, gate.highest)
                 except Exception as error:
                     log.warning("gap not filled yet", reason=type(error).__name__)
                     pause = RETRY_SECONDS
@@ -177,7 +177,7 @@ class Delivery:
         finally:
             self._healing.discard(room_id)
 
-    async def _read_up_to(self, room_id: str, last: int) -> None:
+    async def catch_up(self, room_id: str, last: int) -> None:
         """Bring a gate everything up to this seq, page by page. Raises: the store's errors."""
         while (gate := self._gates.get(room_id)) is not None and gate.last is not None and gate.last < last:
             messages = await self._messages.between(room_id, gate.last, last + 1, HEAL_PAGE)
@@ -194,7 +194,7 @@ class Delivery:
             await self.open(room_ids[start : start + HEAL_ROOMS])
             standing = [room_id for room_id in room_ids[start : start + HEAL_ROOMS] if self.last(room_id) is not None]
             for room_id, tail in (await self._messages.tails(standing)).items():
-                await self._read_up_to(room_id, tail)
+                await self.catch_up(room_id, tail)
             for room_id in room_ids[start : start + HEAL_ROOMS]:
                 self._doubted.discard(room_id)
                 self._tell_doubt(room_id)

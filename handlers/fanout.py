@@ -173,17 +173,24 @@ class Fanout:
 
     # --- membership -----------------------------------------------------------------------------------------------
 
-    async def admit(self, user_ids: Sequence[str], room_id: str) -> None:
-        """Let users' connected devices into a room's live channel, on every node."""
+    async def admit(self, user_ids: Sequence[str], room_id: str, tail: int | None = None) -> bool:
+        """Let users' connected devices into a room's live channel, on every node.
+
+        `tail` is a seq that the room is known to have reached; without it the store is asked. Returns whether the
+        room has just opened here: then what was sent before its channel stood is missing (`Delivery.catch_up`).
+        """
         last = self._delivery.last(room_id)
-        base = last if last is not None else await self._messages.tail(room_id)
-        change = [_ADMIT, room_id, list(user_ids), base]
+        base = next((seq for seq in (last, tail) if seq is not None), None)
+        change = [_ADMIT, room_id, list(user_ids), base if base is not None else await self._messages.tail(room_id)]
         self._apply(change)
-        told = self._cluster.request([user_name(user_id) for user_id in user_ids], change)
-        if last is None:
-            await asyncio.gather(told, self._catch_up(room_id))
-        else:
-            await told
+        try:
+            await self._cluster.tell([user_name(user_id) for user_id in user_ids], change)
+            if last is None:
+                await self._cluster.joined([room_name(room_id)])
+        except asyncio.CancelledError:
+            self.gap(room_id)
+            raise
+        return last is None
 
     async def expel(self, user_ids: Sequence[str], room_id: str) -> None:
         """Take users' devices out of it: nothing sent to the room from now on reaches them."""
@@ -233,7 +240,11 @@ class Fanout:
             await self._delivery.heal([room_id])
         except Exception as error:
             log.warning("room not caught up yet", reason=type(error).__name__)
-            self._cluster.on_gap([room_name(room_id)])
+            self.gap(room_id)
+
+    def gap(self, room_id: str) -> None:
+        """Have a room healed in which something may be missing on this node."""
+        self._cluster.on_gap([room_name(room_id)])
 
     def enter(self, user_id: str, room_id: str) -> None:
         """Put a user's devices on this node into a room."""
@@ -256,8 +267,11 @@ class Fanout:
     # --- sessions of this node --------------------------------------------------------------------------------------
 
     async def enter_as(self, session_id: str, user_id: str) -> None:
-        """Make a session one of the user's devices; events for them reach it from now on."""
-        self._manager.enter(self._manager.sessions[session_id], user_name(user_id))
+        """Make a session one of the user's devices, if it is still there; events for them reach it from now on."""
+        session = self._manager.sessions.get(session_id)
+        if session is None:
+            return
+        self._manager.enter(session, user_name(user_id))
         await self._cluster.joined([user_name(user_id)])
         if user_name(user_id) in self._listening:
             # What was read before the channel was confirmed may have changed unheard.
@@ -282,7 +296,7 @@ class Fanout:
     async def enter_rooms(self, session_id: str, room_ids: Sequence[str]) -> None:
         """Put one session into rooms; what is read from the store afterwards is not older than their live channels."""
         session = self._manager.sessions.get(session_id)
-        if session is not None:
+        if session is not None and room_ids:
             for room_id in room_ids:
                 self._manager.enter(session, room_name(room_id))
             self.on_entered(session_id, room_ids)

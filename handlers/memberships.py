@@ -24,6 +24,8 @@ from protocol.events import RoomAdded, RoomRemoved
 from protocol.replies import InviteReply, MembersPage, MuteReply, Reply, RoomReply
 from protocol.resources import Member
 from protocol.types import RemovalReason, Role, RoomKind
+from storage.places import Place
+from storage.rooms import RoomRecord
 from storage.users import Profile
 
 NO_PROFILE = Profile(name=None, avatar=None)
@@ -61,23 +63,45 @@ async def join_room(caller: Caller, command: InRoom, services: Services) -> Room
 
     Raises: NotFound for a room that the caller may not see; Forbidden for who is banned from a channel.
     """
-    record, tail = await asyncio.gather(services.rooms.get(command.room_id), services.log.tail(command.room_id))
+    record, tail = await _find_with_tail(command.room_id, services)
     if record is None:
         raise NotFound
     if record.kind is not RoomKind.CHANNEL:
         return RoomReply(room=await see_room(caller.user_id, record.id, services))
+    services.watch_rights.know(record)
+    place, is_new = await _enter_channel(caller, record, tail, services)
+    membership = place.memberships.get(caller.user_id)
+    if place.record is None or membership is None:
+        raise NotFound
+    room = await describe(place.record, membership, place.member_count, services)
+    if is_new:
+        welcome(room, [caller.user_id], services)
+    return RoomReply(room=room)
+
+
+async def _enter_channel(caller: Caller, record: RoomRecord, tail: int, services: Services) -> tuple[Place, bool]:
+    """Store and admit a member, and say whether they are a new one. Raises: Forbidden for who is banned.
+
+    Also who is a member already is admitted: the node that stored it may have died before it admitted anyone.
+    """
+    if services.fanout.is_in(caller.session_id, record.id):
+        # A member, when last heard of: then there is nothing to store.
+        place = await admit([caller.user_id], record.id, services, tail=tail)
+        if place.memberships:
+            return place, False
     joined = await services.members.join(record.id, caller.user_id, read_seq=tail)
     if joined.role is None:
         raise Forbidden("you are banned from this room")
-    # Also for who is a member already: the node that stored it may have died before it admitted anyone.
-    admission = await admit([caller.user_id], record.id, services)
-    membership = admission.memberships.get(caller.user_id)
-    if admission.record is None or membership is None:
-        raise NotFound
-    room = await describe(admission.record, membership, services)
-    if joined.is_new:
-        welcome(room, [caller.user_id], services)
-    return RoomReply(room=room)
+    return await admit([caller.user_id], record.id, services, tail=tail), joined.is_new
+
+
+async def _find_with_tail(room_id: str, services: Services) -> tuple[RoomRecord | None, int]:
+    """A room and its last seq: from memory where it is open here, for whoever joins is shown it again afterwards."""
+    tail = services.delivery.certain([room_id]).get(room_id)
+    if tail is None:
+        place = await services.places.look(room_id, [], with_tail=True)
+        return place.record, place.tail
+    return (await services.room_records.get_many([room_id])).get(room_id), tail
 
 
 async def invite_members(caller: Caller, command: InviteMembers, services: Services) -> InviteReply:
@@ -93,8 +117,8 @@ async def invite_members(caller: Caller, command: InviteMembers, services: Servi
     willing = [user_id for user_id in command.user_ids if user_id not in unwilling]
     joins = await asyncio.gather(*(services.members.join(record.id, user_id, read_seq=tail) for user_id in willing))
     new = [user_id for user_id, joined in zip(willing, joins, strict=True) if joined.is_new]
-    admission = await admit(new, record.id, services)
-    added = [user_id for user_id in new if user_id in admission.memberships]
+    place = await admit(new, record.id, services, tail=tail)
+    added = [user_id for user_id in new if user_id in place.memberships]
     if added:
         welcome(await see_room(added[0], record.id, services), added, services)
     return InviteReply(added=added)
@@ -187,9 +211,10 @@ async def tell_moved(user_id: str, entered: Sequence[str], left: Sequence[str], 
         reason: RemovalReason = "deleted" if record is None else "banned" if is_banned else "kicked"
         services.fanout.to_user_here(user_id, RoomRemoved(room_id=room_id, reason=reason))
     for room_id in entered:
-        record, membership = await asyncio.gather(services.rooms.get(room_id), services.members.get(room_id, user_id))
-        if record is None or membership is None:
+        place = await services.places.look(room_id, [user_id], counted=True)
+        membership = place.memberships.get(user_id)
+        if place.record is None or membership is None:
             continue
-        room = await describe(record, membership, services)
-        if room.last_seq or not record.pair or user_id in record.opened_by:
+        room = await describe(place.record, membership, place.member_count, services)
+        if room.last_seq or not place.record.pair or user_id in place.record.opened_by:
             services.fanout.to_user_here(user_id, RoomAdded(room=room))

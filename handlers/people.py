@@ -25,9 +25,14 @@ async def get_users(caller: Caller, command: GetUsers, services: Services) -> Us
     return UsersReply(users=users)
 
 
+def has_profile(caller: Caller) -> bool:
+    """Whether the caller's token carries a profile."""
+    return caller.name is not None or caller.avatar is not None
+
+
 async def keep_profile(caller: Caller, services: Services) -> None:
     """Keep the profile of the caller's token, if it carries one, and tell of it when it is another than before."""
-    if caller.name is None and caller.avatar is None:
+    if not has_profile(caller):
         return
     profile = Profile(caller.name, caller.avatar)
     if await services.users.upsert(caller.user_id, profile, caller.issued_at):

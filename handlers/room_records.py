@@ -5,7 +5,8 @@ has opened a direct room changes without a word.
 """
 
 from collections import OrderedDict
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from handlers.delivery import Delivery
@@ -35,21 +36,34 @@ class RoomRecords:
         for room_id in found:
             self._records.move_to_end(room_id)
         missing = [room_id for room_id in room_ids if room_id not in found]
-        return found | await self._read(missing, certain) if missing else found
+        if missing:
+            with self.reading(missing) as keep:
+                read = await self._rooms.get_many(missing)
+                for record in read.values():
+                    keep(record)
+            found |= read
+        return found
 
-    async def _read(self, room_ids: Sequence[str], certain: Container[str]) -> dict[str, RoomRecord]:
-        """From the store; what is forgotten meanwhile may be read as it was, and is not kept."""
+    @contextmanager
+    def reading(self, room_ids: Sequence[str]) -> Iterator[Callable[[RoomRecord], None]]:
+        """Around a reading of these rooms from the store: gives what remembers a record that was read.
+
+        What is forgotten meanwhile may have been read as it was, and is not remembered.
+        """
+        certain = self._delivery.certain(room_ids)
         forgotten: set[str] = set()
+
+        def keep(record: RoomRecord) -> None:
+            if record.id in certain and record.id not in forgotten:
+                self._records[record.id] = record
+                if len(self._records) > ROOMS_MAX:
+                    self._records.popitem(last=False)
+
         self._readings.append(forgotten)
         try:
-            read = await self._rooms.get_many(room_ids)
+            yield keep
         finally:
             self._readings = [other for other in self._readings if other is not forgotten]
-        kept = {room_id: record for room_id, record in read.items() if room_id in certain and room_id not in forgotten}
-        self._records.update(kept)
-        while len(self._records) > ROOMS_MAX:
-            self._records.popitem(last=False)
-        return read
 
     def _forget(self, room_id: str) -> None:
         self._records.pop(room_id, None)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from auth.caller import Caller
 from auth.permissions import check_can_delete_room, check_can_update, not_a_member
@@ -164,7 +165,7 @@ async def room_page(
         return RoomsPage(rooms=shown, next_cursor=next_cursor, total_unread=total_unread)
 
     whole = page(rest[:limit])
-    return whole if len(whole.wire_json()) <= PAGE_MAX_BYTES else page(fitting(rest[:limit]))
+    return whole if not rest or len(whole.wire_json()) <= PAGE_MAX_BYTES else page(fitting(rest[:limit]))
 
 
 async def summaries(user_id: str, memberships: Sequence[Membership], services: Services) -> list[RoomSummary]:
@@ -185,20 +186,21 @@ async def summaries(user_id: str, memberships: Sequence[Membership], services: S
         record, state = records.get(membership.room_id), states[membership.room_id]
         if record is None or (membership.room_id in silent and not _has_opened(opened.get(record.id), user_id)):
             continue
-        rooms.append(_summary(record, membership, state))
+        rooms.append(RoomSummary(**_summary_fields(record, membership, state)))
     return sorted(rooms, key=lambda room: (room.updated_at, room.room_id), reverse=True)
 
 
 async def see_room(user_id: str, room_id: str, services: Services) -> Room:
     """One room in full, as this member sees it now. Raises: NotFound, Forbidden."""
-    return await describe(*await find_joined_room(user_id, room_id, services), services)
+    place = await services.places.look(room_id, [user_id], counted=True)
+    return await describe(*_joined(place.record, place.memberships.get(user_id)), place.member_count, services)
 
 
-async def describe(record: RoomRecord, membership: Membership, services: Services) -> Room:
+async def describe(record: RoomRecord, membership: Membership, member_count: int, services: Services) -> Room:
     """A room in full, as this member sees it now."""
-    states, member_count = await asyncio.gather(services.unread.of([membership]), services.members.count(record.id))
+    states = await services.unread.of([membership])
     return Room(
-        **dict(_summary(record, membership, states[record.id])),
+        **_summary_fields(record, membership, states[record.id]),
         created_by=record.created_by,
         created_at=record.created_at,
         member_count=member_count,
@@ -213,15 +215,20 @@ async def describe(record: RoomRecord, membership: Membership, services: Service
 
 async def find_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership | None]:
     """A room, and this user's place in it. Raises: NotFound without the room."""
-    record, membership = await asyncio.gather(services.rooms.get(room_id), services.members.get(room_id, user_id))
-    if record is None:
+    place = await services.places.look(room_id, [user_id])
+    if place.record is None:
         raise NotFound
-    return record, membership
+    return place.record, place.memberships.get(user_id)
 
 
 async def find_joined_room(user_id: str, room_id: str, services: Services) -> tuple[RoomRecord, Membership]:
     """A room that this user is a member of. Raises: NotFound; Forbidden for a channel that they have not joined."""
-    record, membership = await find_room(user_id, room_id, services)
+    return _joined(*await find_room(user_id, room_id, services))
+
+
+def _joined(record: RoomRecord | None, membership: Membership | None) -> tuple[RoomRecord, Membership]:
+    if record is None:
+        raise NotFound
     if membership is None:
         raise not_a_member(record.kind)
     return record, membership
@@ -231,17 +238,17 @@ def _has_opened(record: RoomRecord | None, user_id: str) -> bool:
     return record is not None and user_id in record.opened_by
 
 
-def _summary(record: RoomRecord, membership: Membership, state: RoomState) -> RoomSummary:
-    return RoomSummary(
-        room_id=record.id,
-        kind=record.kind,
-        title=record.title,
-        peer_id=record.peer_of(membership.user_id),
-        last_seq=state.last_seq,
-        read_seq=membership.read_seq,
-        unread=state.unread,
-        mentions=state.mentions,
-        muted_until=membership.muted_until,
-        last_message=state.last_message,
-        updated_at=state.last_message.created_at if state.last_message else record.created_at,
-    )
+def _summary_fields(record: RoomRecord, membership: Membership, state: RoomState) -> dict[str, Any]:
+    return {
+        "room_id": record.id,
+        "kind": record.kind,
+        "title": record.title,
+        "peer_id": record.peer_of(membership.user_id),
+        "last_seq": state.last_seq,
+        "read_seq": membership.read_seq,
+        "unread": state.unread,
+        "mentions": state.mentions,
+        "muted_until": membership.muted_until,
+        "last_message": state.last_message,
+        "updated_at": state.last_message.created_at if state.last_message else record.created_at,
+    }

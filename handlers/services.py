@@ -27,6 +27,8 @@ from storage.direct_quotas import DirectQuotas
 from storage.members import MemberStore
 from storage.messages import MessageLog
 from storage.notifications import NotificationStore
+from storage.openings import Openings
+from storage.places import Places
 from storage.reactions import ReactionStore
 from storage.reports import ReportStore
 from storage.rooms import RoomStore
@@ -41,6 +43,8 @@ class Services:
     clock: Callable[[], datetime]
     rooms: RoomStore
     members: MemberStore
+    openings: Openings
+    places: Places
     users: UserStore
     log: MessageLog
     fanout: Fanout

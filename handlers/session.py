@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from auth.caller import Caller
-from handlers.people import keep_profile
+from handlers.people import has_profile, keep_profile
 from handlers.rooms import room_page
 from handlers.services import Services
 from handlers.sync_tokens import SyncToken, make_sync_token
@@ -15,6 +15,7 @@ from protocol.events import SessionReady
 from protocol.replies import RefreshReply, Reply, SessionsReply
 from protocol.resources import OpenSession
 from realtime.recovery import Returning
+from storage.openings import Opening
 
 ROOMS_IN_READY = 100
 SESSIONS_MAX: Final = 1_000
@@ -41,18 +42,14 @@ async def open_session(
 
     One that comes back is `returning`: afterwards that has what it missed, or the session has another id.
     """
-    with services.fanout.entering(caller.user_id) as expelled:
-        await services.fanout.enter_as(session_id, caller.user_id)
-        stored = await services.members.memberships_of(caller.user_id)
-        memberships = [membership for membership in stored if membership.room_id not in expelled]
-        await services.fanout.enter_rooms(session_id, [membership.room_id for membership in memberships])
-    await keep_profile(caller, services)
+    if has_profile(caller):
+        opening, _ = await asyncio.gather(_enter(caller, session_id, services), keep_profile(caller, services))
+    else:
+        opening = await _enter(caller, session_id, services)
+    memberships, unread_notifications = opening
     now = services.clock()
-    page, unread_notifications, stored_at = await asyncio.gather(
-        room_page(caller.user_id, memberships, None, ROOMS_IN_READY, services),
-        services.notifications.unread_count(caller.user_id),
-        services.feed.now(),
-    )
+    page = await room_page(caller.user_id, memberships, None, ROOMS_IN_READY, services)
+    stored_at = await services.feed.now()
     if returning is not None:
         session_id = await services.resumption.resume(returning, memberships, page)
     # Again: what was withdrawn meanwhile has ended only the sessions that were open.
@@ -74,6 +71,16 @@ async def open_session(
         unread_notifications=unread_notifications,
         sync_token=make_sync_token(SyncToken(stored_at)),
     )
+
+
+async def _enter(caller: Caller, session_id: str, services: Services) -> Opening:
+    """Put a session into its user's rooms. Returns what is stored of the user, but for rooms they were put out of."""
+    with services.fanout.entering(caller.user_id) as expelled:
+        await services.fanout.enter_as(session_id, caller.user_id)
+        stored = await services.openings.of(caller.user_id)
+        memberships = [membership for membership in stored.memberships if membership.room_id not in expelled]
+        await services.fanout.enter_rooms(session_id, [membership.room_id for membership in memberships])
+    return Opening(memberships, stored.unread_notifications)
 
 
 async def refresh_token(caller: Caller, command: RefreshToken, services: Services) -> RefreshReply:

@@ -29,6 +29,9 @@ _RECEIVED: Final = b'42["message:received",'
 _DELETED: Final = b'42["message:deleted",'
 _EDITED: Final = b'42["message:edited",'
 
+_Uncounted = tuple[Tally, Membership, int]
+"""A member's place below a tally, and the tally's changes so far."""
+
 
 class UnreadCounts:
     """What is unread, exact as far as this node has been told. Raises: the store's errors."""
@@ -47,11 +50,15 @@ class UnreadCounts:
         tallies = {room_id: self._tally(room_id, seq) for room_id, seq in last.items()}
         mine = [membership for membership in memberships if membership.room_id in tallies]
         elsewhere = [membership for membership in memberships if membership.room_id not in tallies]
-        newest, counted, states = await asyncio.gather(
-            self._newest({room_id: tally for room_id, tally in tallies.items() if tally.newest is None and tally.last}),
-            self._counted([(tallies[membership.room_id], membership) for membership in mine]),
-            self._states.of(elsewhere) if elsewhere else _nothing(),
-        )
+        counted, uncounted = self._known([(tallies[membership.room_id], membership) for membership in mine])
+        unseen = {room_id: tally for room_id, tally in tallies.items() if tally.newest is None and tally.last}
+        newest: dict[str, LastMessage] = {}
+        states: dict[str, RoomState] = {}
+        if uncounted or unseen or elsewhere:
+            newest, more, states = await asyncio.gather(
+                self._newest(unseen), self._count(uncounted), self._states.of(elsewhere)
+            )
+            counted |= more
         self._shrink()
         for membership in mine:
             tally, below = tallies[membership.room_id], counted.get(membership.room_id, NOTHING)
@@ -80,10 +87,10 @@ class UnreadCounts:
                 tallies[room_id].know_newest(message)
         return newest
 
-    async def _counted(self, wanted: Sequence[tuple[Tally, Membership]]) -> dict[str, Unread]:
-        """What is unread below each tally; what a delete came across is not kept."""
+    def _known(self, wanted: Sequence[tuple[Tally, Membership]]) -> tuple[dict[str, Unread], list[_Uncounted]]:
+        """What is unread below each tally, as far as it has been counted, and what is to be counted."""
         known: dict[str, Unread] = {}
-        unknown = []
+        unknown: list[_Uncounted] = []
         for tally, membership in wanted:
             counted = tally.counted.get(membership.user_id)
             if membership.read_seq >= tally.floor:
@@ -94,15 +101,20 @@ class UnreadCounts:
                 known[membership.room_id] = counted.unread
             else:
                 unknown.append((tally, membership, tally.changes))
+        return known, unknown
+
+    async def _count(self, unknown: Sequence[_Uncounted]) -> dict[str, Unread]:
+        """What is unread below each tally; what a delete came across is not kept."""
+        counted: dict[str, Unread] = {}
         stretches = [Stretch(m.room_id, m.user_id, m.read_seq, tally.floor) for tally, m, _ in unknown]
         results = await self._states.unread(stretches)
         for (tally, membership, changes), unread in zip(unknown, results, strict=True):
-            known[membership.room_id] = unread
+            counted[membership.room_id] = unread
             if tally.changes == changes:
                 before = len(tally.counted)
                 tally.counted[membership.user_id] = Counted(membership.read_seq, unread)
                 self._held += (len(tally.counted) - before) * self._keeps(membership.room_id, tally)
-        return known
+        return counted
 
     # --- tallies --------------------------------------------------------------------------------------------------
 
@@ -149,7 +161,3 @@ def _argument(payload: bytes) -> dict[str, Any]:
     """The first argument of an event packet."""
     fields: dict[str, Any] = orjson.loads(payload[payload.index(b"[") :])[1]
     return fields
-
-
-async def _nothing() -> dict[str, RoomState]:
-    return {}

@@ -17,7 +17,7 @@ from presence.state import OFFLINE
 from realtime.manager import Manager
 from storage.blocks import BlockStore
 from storage.members import MemberStore
-from storage.rooms import RoomStore
+from storage.rooms import RoomRecord, RoomStore
 
 PAIRS_MAX: Final = 100_000
 """Rooms of which it is remembered whether two people share them alone; about 20 MB."""
@@ -101,10 +101,19 @@ class WatchRights:
             records = await self._rooms.get_many(unknown)
             found = {room_id: record.pair for room_id, record in records.items()}
         known = {room_id: self._pairs[room_id] for room_id in room_ids if room_id in self._pairs} | found
-        self._pairs |= found
-        while len(self._pairs) > PAIRS_MAX:
-            del self._pairs[next(iter(self._pairs))]
+        for room_id, pair in found.items():
+            self._know(room_id, pair)
         return known
+
+    def know(self, record: RoomRecord) -> None:
+        """A room that is at hand need not be read when somebody enters it."""
+        if record.id not in self._pairs:
+            self._know(record.id, record.pair)
+
+    def _know(self, room_id: str, pair: tuple[str, ...]) -> None:
+        self._pairs[room_id] = pair
+        if len(self._pairs) > PAIRS_MAX:
+            del self._pairs[next(iter(self._pairs))]
 
     async def changed(self, one: str, other: str) -> None:
         """One of the two has blocked the other, or has let them in again: tell all nodes, and wait for them."""
@@ -113,6 +122,10 @@ class WatchRights:
     # --- what may have changed --------------------------------------------------------------------------------------
 
     def _note_entered(self, session_id: str, room_ids: Iterable[str]) -> None:
+        # Most rooms are known not to be direct, and then there is nobody to introduce.
+        room_ids = [room_id for room_id in room_ids if self._pairs.get(room_id, room_id)]
+        if not room_ids:
+            return
         self._entered.setdefault(session_id, set()).update(room_ids)
         self._wake.set()
 

@@ -1,25 +1,33 @@
-"""The chat scenario: users in rooms, some of them writing, and a check that every promise of an ack was kept."""
+"""A run: users in rooms, some of them writing, a scenario's course, a check that every promise of an ack was kept."""
 
-import asyncio
+import math
 import secrets
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from loadtests.courses import write
 from loadtests.ledger import Ledger, Verdict, judge
 from loadtests.member import Seat
+from loadtests.orders import Drained, Phase, Share
 from loadtests.owner import make_rooms, read_histories
 from loadtests.pool import Pool, Progress
 from loadtests.report import Live
+from loadtests.stage import Course, Finding, Stage, Stopped, interruptible
 from loadtests.tally import Tally
-from loadtests.worker import Drained, Phase, Share, work
+from loadtests.timeline import Timeline
+from loadtests.watch import Gauges, Watch
+from loadtests.worker import work
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. `rate` in messages/s over all senders, 0 for as fast as acks come; `payload` in characters."""
+    """What to run. `rate` in messages/s over all senders, 0 for as fast as acks come; `payload` in characters.
+
+    The last fields are for single scenarios: within how many seconds all come back (`spread`), how many in a hundred
+    stop reading (`slow`), whether the receivers are on other nodes than the senders (`apart`), how many nodes.
+    """
 
     connections: int
     rooms: int
@@ -31,11 +39,18 @@ class Plan:
     window: int = 1
     payload: int = 64
     ramp: int = 100
+    spread: float = 1.0
+    slow: float = 0.0
+    nodes: int = 2
+    apart: bool = False
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run. `connect_seconds` and `send_seconds` are those of the slowest worker."""
+    """What came of a run. `connect_seconds` and `send_seconds` are those of the slowest worker.
+
+    `gauges` are the servers' before the first user connected, before the course and after it, as far as they show any.
+    """
 
     plan: Plan
     run: str
@@ -43,6 +58,11 @@ class Outcome:
     send_seconds: float = 0.0
     interrupted: bool = False
     phases: dict[str, Tally] = field(default_factory=lambda: {phase.value: Tally() for phase in Phase})
+    timeline: Timeline = field(default_factory=Timeline)
+    gauges: list[Gauges | None] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    breaches: Counter[str] = field(default_factory=Counter)
+    """What a course found wrong; it goes into the verdict."""
     unacknowledged: int = 0
     verdict: Verdict | None = None
     """None when the run ended before there was anything to judge."""
@@ -65,26 +85,28 @@ def user_ids(run: str, plan: Plan) -> list[str]:
     return [f"load-{run}-owner", *(f"load-{run}-{number}" for number in range(plan.connections))]
 
 
-async def run_chat(plan: Plan, run: str, tokens: Sequence[str], live: Live) -> Outcome:
-    """Make the rooms, connect, send, settle, judge. `tokens` belong to `user_ids`.
+async def run_chat(plan: Plan, run: str, tokens: Sequence[str], live: Live, course: Course = write) -> Outcome:
+    """Make the rooms, connect, run the course, settle, judge. `tokens` belong to `user_ids`.
 
     The first Ctrl-C ends the phase under way and goes on to the verdict, the second one ends the program.
     Raises CallFailed when the server is not there or makes no rooms, WorkerFailed when a worker dies.
     """
     outcome = Outcome(plan, run)
     owner, *members = tokens
-    with _interruptible() as stop:
+    with interruptible() as stop:
         live.say(f"making {plan.rooms:,} rooms")
         rooms = await make_rooms(plan.urls[0], owner, run, plan.rooms)
 
         def on_progress(progress: Progress) -> None:
             outcome.phases[progress.phase].add(progress.body)
+            outcome.timeline.add(progress.phase, progress.body, progress.at)
             live.show(progress.phase, progress.body)
 
         pool = Pool(work, deal(plan, user_ids(run, plan)[1:], members, rooms), on_progress)
         try:
             pool.start()
-            ledger = await _lead(pool, outcome, stop)
+            async with Watch(plan.urls) as watch:
+                ledger = await _lead(pool, Stage(pool, outcome, stop, watch), course)
         except BaseException:
             pool.kill()
             raise
@@ -96,22 +118,28 @@ async def run_chat(plan: Plan, run: str, tokens: Sequence[str], live: Live) -> O
         histories = await read_histories(plan.urls[0], owner, rooms)
     outcome.unacknowledged = ledger.unacknowledged
     outcome.verdict = judge(ledger, histories, expect_acks=plan.senders > 0)
+    for kind, count in outcome.breaches.items():
+        outcome.verdict.add(kind, [], count)
     return outcome
 
 
-async def _lead(pool: Pool, outcome: Outcome, stop: asyncio.Event) -> Ledger | None:
+async def _lead(pool: Pool, stage: Stage, course: Course) -> Ledger | None:
     """Take the workers through the phases; None when stopped before anything was sent."""
-    pool.tell("connect")
-    connecting = asyncio.create_task(pool.answers("connect"))
-    await _first_of(pool, stop, connecting)
-    if stop.is_set():
-        connecting.cancel()
-        outcome.interrupted = True
+    outcome, watch, began = stage.outcome, stage.watch, time.monotonic()
+    stage.start = await watch.read()
+    outcome.gauges.append(stage.start)
+    try:
+        outcome.connect_seconds = max(await stage.ask("connect"))
+    except Stopped:
+        outcome.connect_seconds, outcome.interrupted = time.monotonic() - began, True
         return None
-    outcome.connect_seconds = max(connecting.result())
+    outcome.gauges.append(await watch.read())
     pool.tell("send")
-    await _first_of(pool, stop, asyncio.create_task(asyncio.sleep(outcome.plan.seconds)))
-    outcome.interrupted = stop.is_set()
+    try:
+        await course(stage)
+    except Stopped:
+        outcome.interrupted = True
+    outcome.gauges.append(await watch.read())
     pool.tell("drain")
     last_seqs: dict[str, int] = {}
     for drained in await pool.answers("drain"):
@@ -124,47 +152,21 @@ async def _lead(pool: Pool, outcome: Outcome, stop: asyncio.Event) -> Ledger | N
 
 
 def _note_drained(drained: Drained, outcome: Outcome, last_seqs: dict[str, int]) -> None:
-    outcome.send_seconds = max(outcome.send_seconds, drained.seconds)
+    outcome.send_seconds = max(outcome.send_seconds, drained.seconds.get(Phase.SENDING, 0.0))
     for room_id, seq in drained.last_seqs.items():
         last_seqs[room_id] = max(seq, last_seqs.get(room_id, 0))
 
 
-async def _first_of(pool: Pool, stop: asyncio.Event, work: asyncio.Task[Any]) -> None:
-    """Wait for the work, or for Ctrl-C. Raises WorkerFailed, and what the work raises."""
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        waits: list[asyncio.Future[Any]] = [work, stopped, pool.failed]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if pool.failed.done():
-            raise pool.failed.result()
-        if work.done():
-            work.result()
-    finally:
-        stopped.cancel()
-        if not work.done():
-            work.cancel()
-
-
-@contextmanager
-def _interruptible() -> Iterator[asyncio.Event]:
-    """An event that the first Ctrl-C sets; the second one is an ordinary KeyboardInterrupt."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
-
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    try:
-        yield stop
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
 def deal(plan: Plan, names: Sequence[str], tokens: Sequence[str], rooms: Sequence[str]) -> list[Share]:
-    """Deal the users out to the processes like cards, so that senders and rooms spread evenly."""
+    """Deal the users out to the processes like cards, so that senders and rooms spread evenly.
+
+    The slow ones are the last: they are not to be senders.
+    """
+    first_slow = len(names) - math.ceil(len(names) * plan.slow / 100)
     seats = [
-        Seat(name, token, plan.urls[i % len(plan.urls)], rooms[i % len(rooms)], sends=i < plan.senders)
+        Seat(
+            name, token, plan.urls[_node(plan, i)], rooms[i % len(rooms)], sends=i < plan.senders, slow=i >= first_slow
+        )
         for i, (name, token) in enumerate(zip(names, tokens, strict=True))
     ]
     shares = []
@@ -174,3 +176,11 @@ def deal(plan: Plan, names: Sequence[str], tokens: Sequence[str], rooms: Sequenc
         ramp = max(1, plan.ramp // plan.processes)
         shares.append(Share(dealt, ramp, plan.window, rate, "m" * plan.payload))
     return shares
+
+
+def _node(plan: Plan, user: int) -> int:
+    """On which of the servers a user is: a room's members on different ones, senders apart if that is asked for."""
+    nodes, (number_in_room, room) = len(plan.urls), divmod(user, plan.rooms)
+    if not plan.apart or nodes == 1:
+        return (room + number_in_room) % nodes
+    return (room if user < plan.senders else room + 1 + number_in_room % (nodes - 1)) % nodes

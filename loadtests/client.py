@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from loadtests.websocket import HandshakeRefused, WebSocket
+from loadtests.recovery import Session, credentials
+from loadtests.websocket_client import HandshakeRefused, WebSocket
 
 CONNECT_SECONDS = 30.0
 """From the first byte to `session:ready`: a server that takes thousands of handshakes at once may be this slow."""
@@ -25,7 +26,8 @@ Reply = dict[str, Any]
 class CallFailed(Exception):
     """No success: refused by the server, or no connection, or no answer.
 
-    `code` is the contract's, or one of ours: CONNECTION_LOST, NO_ANSWER, UNREACHABLE, HTTP_<status>, PROTOCOL.
+    `code` is the contract's, SERVER_BUSY and SERVER_DRAINING of a refused handshake among them, or one of ours:
+    CONNECTION_LOST, NO_ANSWER, UNREACHABLE, HTTP_<status>, PROTOCOL.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = True, retry_after: float = 0.0) -> None:
@@ -45,6 +47,22 @@ class CallFailed(Exception):
             retry_after=float(fields.get("retryAfterMs") or 0) / 1000,
         )
 
+    @classmethod
+    def from_refusal(cls, refusal: HandshakeRefused) -> "CallFailed":
+        """Of an HTTP answer; its body's `retryAfterMs` is more exact than the whole seconds of `Retry-After`."""
+        try:
+            fields = orjson.loads(refusal.body)
+        except orjson.JSONDecodeError:
+            fields = None
+        fields = fields if isinstance(fields, dict) else {}
+        wait = fields.get("retryAfterMs")
+        return cls(
+            str(fields.get("code") or f"HTTP_{refusal.status}"),
+            str(refusal),
+            retryable=refusal.status in (429, 500, 502, 503, 504),
+            retry_after=wait / 1000 if isinstance(wait, int | float) else refusal.retry_after,
+        )
+
 
 class Listener(Protocol):
     """Who hears what a connection receives by itself."""
@@ -56,12 +74,16 @@ class Listener(Protocol):
 class Connection:
     """A connection after its handshake, made by `open`.
 
-    `closed` ends with the reason once the connection has ended; then every waiting call has failed.
+    `closed` ends with the reason once the connection has ended; then every waiting call has failed. `session` is
+    what a later connection may `resume`, None when the server offers no recovery; `recovered` whether this one did.
     """
 
-    def __init__(self, token: str, listener: Listener) -> None:
+    def __init__(self, token: str, listener: Listener, resume: Session | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[CallFailed] = loop.create_future()
+        self.session: Session | None = None
+        self.recovered = False
+        self._resume = resume
         self._ready: asyncio.Future[Reply] = loop.create_future()
         self._token = token
         self._listener = listener
@@ -74,12 +96,12 @@ class Connection:
         self._silence_seconds = CONNECT_SECONDS
 
     @classmethod
-    async def open(cls, url: str, token: str, listener: Listener) -> "Connection":
-        """Connect to the server at `url` and wait for `session:ready`.
+    async def open(cls, url: str, token: str, listener: Listener, resume: Session | None = None) -> "Connection":
+        """Connect to the server at `url` and wait for `session:ready`, going on with an earlier session if it can.
 
         Live messages may reach the listener before this returns. Raises CallFailed.
         """
-        self = cls(token, listener)
+        self = cls(token, listener, resume)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 # Named before it opens: the first packet may come together with the end of the handshake.
@@ -88,9 +110,7 @@ class Connection:
                 waits: list[asyncio.Future[Any]] = [self.closed, self._ready]
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         except HandshakeRefused as refusal:
-            retryable = refusal.status in (429, 500, 502, 503, 504)
-            code = f"HTTP_{refusal.status}"
-            raise CallFailed(code, str(refusal), retryable=retryable, retry_after=refusal.retry_after) from None
+            raise CallFailed.from_refusal(refusal) from None
         except TimeoutError:
             self.close()
             raise CallFailed("NO_ANSWER", f"no session within {CONNECT_SECONDS:.0f} s") from None
@@ -131,6 +151,16 @@ class Connection:
             self._socket.send(b"42%d%b" % (ack_id, orjson.dumps([event, payload])))
         return ack_id
 
+    def pause(self) -> None:
+        """Stop reading what the server sends, as a stalled client does; idempotent."""
+        if self._socket is not None:
+            self._socket.pause()
+
+    def resume(self) -> None:
+        """Read on; idempotent."""
+        if self._socket is not None:
+            self._socket.resume()
+
     def check_pings(self) -> None:
         """End the connection when the server's ping is overdue, as Engine.IO asks; to be called now and then."""
         if asyncio.get_running_loop().time() - self._heard_at > self._silence_seconds:
@@ -144,7 +174,9 @@ class Connection:
     def _on_text(self, data: bytes) -> None:
         try:
             if data.startswith(_MESSAGE):
-                self._listener.on_message(orjson.loads(data[2:])[1])
+                arguments = orjson.loads(data[2:])
+                self._note_offset(arguments)
+                self._listener.on_message(arguments[1])
             elif data[:2] == b"43":
                 self._on_ack(data)
             else:
@@ -164,20 +196,33 @@ class Connection:
             self._heard_at = asyncio.get_running_loop().time()
             self._send(b"3" + data[1:])
         elif kind == b"0":
+            # From here on the server counts, too, however long it took to answer.
+            self._heard_at = asyncio.get_running_loop().time()
             offer = orjson.loads(data[1:])
             self._silence_seconds = (offer["pingInterval"] + offer["pingTimeout"]) / 1000
-            self._send(b"40" + orjson.dumps({"token": self._token}))
+            self._send(b"40" + orjson.dumps(credentials(self._token, self._resume)))
+        elif data[:2] == b"40":
+            self._on_connected(orjson.loads(data[2:]))
         elif kind == b"1" or data[:2] == b"41":
             self._end(CallFailed("DISCONNECTED", "the server ended the session"))
         elif data[:2] == b"44":
             self._end(CallFailed.from_wire(orjson.loads(data[2:]).get("data")))
         elif data.startswith(b'42["session:ready",') and not self._ready.done():
             self._ready.set_result(orjson.loads(data[2:])[1])
+        elif data.endswith(b'"]') and self.session is not None:
+            self._note_offset(orjson.loads(data[data.index(b"[") :]))
         elif data.startswith(b'42["session:closed",'):
             reason = orjson.loads(data[2:])[1]
             wait = float(reason.get("retryAfterMs") or 0) / 1000
             comes_back = reason.get("reconnect") is True
             self._ending = CallFailed(str(reason.get("code")), "session:closed", retryable=comes_back, retry_after=wait)
+
+    def _on_connected(self, ids: dict[str, Any]) -> None:
+        self.session, self.recovered = Session.begin(ids, self._resume)
+
+    def _note_offset(self, arguments: list[Any]) -> None:
+        if self.session is not None:
+            self.session.note(arguments)
 
     def _send(self, packet: bytes) -> None:
         if self._socket is not None:

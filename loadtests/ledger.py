@@ -121,6 +121,7 @@ class Breach(StrEnum):
     UNREAD_ROOM = "unchecked: the room's history could not be read"
     ABSENT = "unchecked: the user was not connected at the end"
     UNANSWERED = "unanswered: sent again and again, neither acknowledged nor refused"
+    UNSETTLED = "unsettled: the server went on counting connections that were gone"
     SILENCE = "unchecked: no message was acknowledged"
 
 

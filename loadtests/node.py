@@ -24,8 +24,10 @@ class NodeFailed(Exception):
 
 
 @asynccontextmanager
-async def running_node(data_dir: Path, secret: str) -> AsyncIterator[str]:
-    """The URL of a server on embedded stores in `data_dir`, without rate limits; stopped at the end.
+async def running_node(data_dir: Path, secret: str, **stores: str) -> AsyncIterator[str]:
+    """The URL of a server without rate limits; stopped at the end.
+
+    Its stores are embedded ones in `data_dir`, unless `stores` has other settings: MONGODB_URL=…, REDIS_URL=….
 
     Raises NodeFailed.
     """
@@ -34,7 +36,7 @@ async def running_node(data_dir: Path, secret: str) -> AsyncIterator[str]:
     with _open_log(log_path) as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "server"),
-            env=_environment(data_dir, port, secret),
+            env=_environment(data_dir, port, secret) | stores,
             stdout=log,
             stderr=log,
             # Ctrl-C is for the driver, which then stops the server in order.

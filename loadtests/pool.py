@@ -21,10 +21,11 @@ class Order(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """From a worker, at any time."""
+    """From a worker, at any time: what happened around `at`, in seconds of the machine's monotonic clock."""
 
     phase: str
     body: Any
+    at: float = 0.0
 
 
 class Answer(NamedTuple):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from loadtests.chat import Outcome
 
 LINE_SECONDS = 1.0
+MIB = 2**20
 
 
 class Live:
@@ -87,13 +88,29 @@ def figures(outcome: "Outcome") -> dict[str, Any]:
         "ackLatencyMs": total.ack.milliseconds(),
         "deliveryLatencyMs": total.delivery.milliseconds(),
         "reconnects": total.reconnects,
+        **{finding.key: round(finding.value, 3) for finding in outcome.findings},
+        **_server(outcome),
         "unacknowledged": outcome.unacknowledged,
         "skipped": total.skipped,
         "errors": dict(total.errors.most_common()),
         "clean": verdict.clean if verdict else None,
         "breaches": dict(verdict.breaches) if verdict else {},
         "examples": verdict.examples if verdict else {},
+        "timeline": [second._asdict() for second in outcome.timeline.seconds()],
     }
+
+
+def _server(outcome: "Outcome") -> dict[str, float]:
+    """CPU and memory of the servers, where they show them; `cpuMicrosPerDelivery` only where there was one."""
+    if None in outcome.gauges or len(outcome.gauges) < 3:
+        return {}
+    start, before, after = (gauges for gauges in outcome.gauges if gauges is not None)
+    outside = ("connecting", "waiting", "draining")
+    delivered = sum(tally.delivered for phase, tally in outcome.phases.items() if phase not in outside)
+    cpu_seconds = after.cpu_seconds - before.cpu_seconds
+    per_delivery = {"cpuMicrosPerDelivery": round(cpu_seconds / delivered * 1e6, 2)} if delivered else {}
+    memory = {"memoryStartBytes": start.memory_bytes, "memoryEndBytes": after.memory_bytes}
+    return {"serverCpuSeconds": round(cpu_seconds, 2), **per_delivery, **memory}
 
 
 def _rate(count: int, seconds: float) -> float:
@@ -109,6 +126,16 @@ def table(outcome: "Outcome") -> str:
         + (" (ended early)" if outcome.interrupted else ""),
         "",
         f"connects/s    {values['connectsPerSecond']:>12,.0f}",
+        *(_writing(values) if plan.senders else [""]),
+        *_findings(outcome, values),
+        *_extras(values),
+        *_verdict(outcome),
+    ]
+    return "\n".join(rows)
+
+
+def _writing(values: dict[str, Any]) -> list[str]:
+    return [
         f"acked/s       {values['ackedPerSecond']:>12,.0f}   of {values['sent']:,} sent, {values['acked']:,} acked",
         f"delivered/s   {values['deliveredPerSecond']:>12,.0f}   {values['delivered']:,} in all",
         "",
@@ -116,14 +143,26 @@ def table(outcome: "Outcome") -> str:
         _latency("  ack", values["ackLatencyMs"]),
         _latency("  delivery", values["deliveryLatencyMs"]),
         "",
-        *_extras(values),
-        *_verdict(outcome),
     ]
-    return "\n".join(rows)
 
 
 def _latency(name: str, figures: dict[str, float]) -> str:
     return f"{name:<14}{figures['p50']:>12.1f}" + "".join(f"{figures[key]:>10.1f}" for key in ("p95", "p99", "max"))
+
+
+def _findings(outcome: "Outcome", values: dict[str, Any]) -> list[str]:
+    rows = [
+        f"{label:<18}{value:>8,.{0 if value == int(value) else 2 if value < 10 else 1}f}   {remark}".rstrip()
+        for _, label, value, remark in outcome.findings
+    ]
+    if "serverCpuSeconds" in values:
+        per_delivery = values.get("cpuMicrosPerDelivery")
+        rows.append(
+            f"server        {values['serverCpuSeconds']:>12,.1f}   CPU seconds"
+            + (f", {per_delivery:,.1f} µs a delivery" if per_delivery else "")
+            + f"; resident {values['memoryStartBytes'] / MIB:,.0f} to {values['memoryEndBytes'] / MIB:,.0f} MiB"
+        )
+    return [*rows, ""] if rows else rows
 
 
 def _extras(values: dict[str, Any]) -> list[str]:
@@ -139,6 +178,8 @@ def _verdict(outcome: "Outcome") -> list[str]:
     verdict = outcome.verdict
     if verdict is None:
         return ["verdict       none: ended before anything was sent"]
+    if verdict.clean and not outcome.plan.senders:
+        return ["verdict       clean: everybody was connected, and the server has settled"]
     if verdict.clean:
         acked = outcome.total().acked
         return [f"verdict       clean: of {acked:,} acked messages none lost, duplicated or out of order, no hole"]

@@ -11,12 +11,14 @@ class Tally:
     __slots__ = (
         "ack",
         "acked",
+        "back",
         "connected",
         "delivered",
         "delivery",
         "errors",
         "joined",
         "reconnects",
+        "recovered",
         "sent",
         "skipped",
     )
@@ -27,6 +29,8 @@ class Tally:
         self.connected = 0
         """Change in open connections."""
         self.reconnects = 0
+        """Later connections; `recovered` counts those of them that went on with the old session."""
+        self.recovered = 0
         self.sent = 0
         """Messages, each counted once however often it was sent again."""
         self.skipped = 0
@@ -36,6 +40,8 @@ class Tally:
         self.errors: Counter[str] = Counter()
         self.ack = Histogram()
         self.delivery = Histogram()
+        self.back = Histogram()
+        """From the first try to come back after a drop until the user is served again."""
 
     def take(self) -> "Tally":
         """The counts so far, as a tally of their own; this one starts from nothing again."""
@@ -50,6 +56,7 @@ class Tally:
         self.joined += other.joined
         self.connected += other.connected
         self.reconnects += other.reconnects
+        self.recovered += other.recovered
         self.sent += other.sent
         self.skipped += other.skipped
         self.acked += other.acked
@@ -57,3 +64,4 @@ class Tally:
         self.errors += other.errors
         self.ack.add(other.ack)
         self.delivery.add(other.delivery)
+        self.back.add(other.back)

@@ -19,7 +19,8 @@ from realtime.envelope import ANSWER, BEAT, BYE, FRAME, HEAL, REQUEST, Envelopes
 from realtime.frames import Packet
 from realtime.links import Links
 from realtime.listener import HEARTBEAT_SECONDS, SILENT_BEATS, Listener
-from realtime.outbox import EVERY_NODE, LOG, PUBLISH, Outbox
+from realtime.outbox import EVERY_NODE, Outbox
+from realtime.publisher import LOG, PUBLISH, Publisher
 from realtime.recovery_log import LogEntry, RecoveryLog
 from realtime.redis_clock import RedisClock
 from realtime.redis_source import RedisSource
@@ -74,15 +75,14 @@ class Cluster:
         )
         self._listener.join(f"node:{node_id}")
         self._listener.join(EVERY_NODE)
-        self._log = RecoveryLog(self._redis, prefix, self._shards, sharded=source.sharded)
+        self._log = RecoveryLog(self._redis, self._shards, sharded=source.sharded)
+        self._publisher = Publisher(self._shards, self._clock, head=self._envelopes.frame_head, sharded=source.sharded)
         self._outbox = Outbox(
-            self._shards,
+            self._publisher,
             self._log,
             self._clock,
-            head=self._envelopes.frame_head,
             heal=self._envelopes.pack(HEAL),
             connected=lambda: self.connected,
-            sharded=source.sharded,
         )
         self._settled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,7 +133,7 @@ class Cluster:
     @property
     def published(self) -> int:
         """Publishes that Redis took, since the start."""
-        return self._outbox.published
+        return self._publisher.published
 
     @property
     def failed_publishes(self) -> int:
@@ -168,8 +168,8 @@ class Cluster:
 
     async def _opened(self, links: Links) -> None:
         """New connections: to whatever Redis there is now. Raises: RedisError, OSError."""
-        await self._outbox.use(links)
-        await self._log.met(await links.runs(), self._clock.now_ms())
+        await self._log.met(links, self._clock.now_ms())
+        await self._publisher.use(links)
 
     def _gap(self, rooms: list[str]) -> None:
         self.doubted += len(rooms)
@@ -220,9 +220,11 @@ class Cluster:
     async def joined(self, rooms: Iterable[str]) -> None:
         """Returns when Redis has confirmed these rooms' channels, at once while it is away, after 1 s at most.
 
-        Whoever gave up waiting is told of a gap when the channel stands after all.
+        Whoever gave up waiting is told of a gap when the channel stands after all. A node that knows of no other one
+        does not wait: if one turns up before a channel stands, that is a gap as well.
         """
-        await self._listener.joined(rooms)
+        if self._nodes:
+            await self._listener.joined(rooms)
 
     # --- listening ------------------------------------------------------------------------------------------------
 
@@ -245,6 +247,7 @@ class Cluster:
             return
         self.taken += 1
         if origin not in self._nodes:
+            self._listener.rooms.doubt_unanswered()
             # It is to know us as well before it can come to miss us, and to read what we have not published for it.
             self._put(EVERY_NODE, BEAT)
             if self._unpublished:
@@ -269,14 +272,23 @@ class Cluster:
         With a `seq` it passes their gate; with an offset it goes into the room's log, too. A node that knows of no
         other one publishes nothing: one that comes is told to read what it has missed as soon as it is known.
         """
-        alone = self.connected and not self._nodes
-        self._unpublished = self._unpublished or alone
-        mode = (0 if alone else PUBLISH) + (0 if packet.offset is None else LOG)
+        mode = (0 if self._is_alone() else PUBLISH) + (0 if packet.offset is None else LOG)
         if mode:
             self._outbox.put_frame(room, pack_frame(packet, seq, skip, unless), mode)
 
     def _put(self, room: str, kind: int, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
         self._outbox.put(room, self._envelopes.pack(kind, *fields), receivers)
+
+    def _is_alone(self) -> bool:
+        """Whether nobody is there to be told; then a node that comes is told to read what it has missed."""
+        if not self.connected or self._nodes:
+            return False
+        self._unpublished = True
+        return True
+
+    async def tell(self, rooms: list[str], change: list[Any]) -> bool:
+        """As `request`, but a node that knows of no other one tells nobody, as with `publish`."""
+        return self._is_alone() or await self.request(rooms, change)
 
     async def request(self, rooms: list[str], change: list[Any]) -> bool:
         """Apply a change on every node that listens to any of these rooms, behind what was published before.

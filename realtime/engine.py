@@ -16,7 +16,7 @@ from realtime import refusals
 from realtime.frames import Packet
 from realtime.handshake import Handshake, from_request, switching_protocols
 from realtime.limits import Limits
-from realtime.packets import MalformedPacket
+from realtime.packets import MalformedPacket, PastLimit
 from realtime.rate import Rate
 from realtime.refusals import Refusal
 from realtime.socket import Receiver, Socket, Sockets
@@ -199,7 +199,7 @@ class Engine(engineio.AsyncServer):
         receiver = self.shared.receiver
         if "Content-Encoding" in request.headers:
             # No client compresses what it posts, and a small body could unfold into a large one.
-            receiver.malformed(socket)
+            receiver.malformed(socket, MalformedPacket("compressed"))
             return refusals.BAD_REQUEST.response()
         body = bytearray()
         try:
@@ -207,8 +207,7 @@ class Engine(engineio.AsyncServer):
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > self.limits.payload_bytes:
-                        self._on_limit("payload_bytes")
-                        receiver.malformed(socket)
+                        receiver.malformed(socket, PastLimit("payload_bytes"))
                         return web.Response(status=413)
         except TimeoutError:
             return web.Response(status=408)
@@ -216,8 +215,8 @@ class Engine(engineio.AsyncServer):
             return refusals.UNKNOWN_SESSION.response()
         try:
             await socket.post(bytes(body))
-        except MalformedPacket:
-            receiver.malformed(socket)
+        except MalformedPacket as fault:
+            receiver.malformed(socket, fault)
             return refusals.BAD_REQUEST.response()
         return web.Response(text="ok")
 

@@ -11,7 +11,7 @@ from realtime.link import Link
 from realtime.redis_source import RedisSource
 from realtime.shards import Shards, shard_of
 
-CONNECT_SECONDS: Final = 1.0
+CONNECT_SECONDS: Final = 0.6
 """A server that takes longer to let us in is tried anew: it may have been replaced meanwhile."""
 CALL_SECONDS: Final = 2.0
 SUBSCRIBE_CHUNK: Final = 1_000
@@ -70,15 +70,6 @@ class Links:
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
-    def split(self, rooms: Iterable[str]) -> dict[int, list[int]]:
-        """The positions of rooms that one command can name, by the shard that it goes to."""
-        if not self.sharded:
-            return {0: list(range(len(list(rooms))))}
-        positions: dict[int, list[int]] = defaultdict(list)
-        for position, room in enumerate(rooms):
-            positions[shard_of(room)].append(position)
-        return positions
-
     async def call(self, commands: list[tuple[int, Command]]) -> list[Any]:
         """Carry out commands, each at the server of its shard; an error reply is a ResponseError among the replies.
 
@@ -106,6 +97,15 @@ class Links:
             self.fail(type(error).__name__)
             raise
 
+    async def one(self, *command: Any) -> Any:
+        """Carry out a command on a key of the first shard. Raises: as `call`, and ResponseError for an error reply."""
+        if self.lost.done():
+            raise ConnectionError(self.lost.result())
+        reply = (await self.call([(0, command)]))[0]
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
     async def everywhere(self, command: Command) -> list[Any]:
         """Carry out a command at every server. Raises: as `call`."""
         firsts = [self._of_shard.index(server) for server in range(len(self.servers))]
@@ -127,12 +127,13 @@ class Links:
     def subscribe(self, rooms: Iterable[str], shards: Shards, *, leave: bool = False) -> None:
         """Listen to the channels of rooms, or no longer."""
         command = ("S" if self.sharded else "") + ("UNSUBSCRIBE" if leave else "SUBSCRIBE")
-        rooms = list(rooms)
+        names: dict[int, list[str]] = defaultdict(list)
+        for room in rooms:
+            names[shard_of(room) if self.sharded else 0].append(shards.name(room))
         by_server: dict[int, list[Command]] = defaultdict(list)
-        for shard, positions in self.split(rooms).items():
-            for start in range(0, len(positions), SUBSCRIBE_CHUNK):
-                names = [shards.name(rooms[position]) for position in positions[start : start + SUBSCRIBE_CHUNK]]
-                by_server[self._of_shard[shard]].append((command, *names))
+        for shard, channels in names.items():
+            for start in range(0, len(channels), SUBSCRIBE_CHUNK):
+                by_server[self._of_shard[shard]].append((command, *channels[start : start + SUBSCRIBE_CHUNK]))
         for server, commands in by_server.items():
             self.listening[server].send(commands)
 

@@ -3,6 +3,7 @@
 A reverse index keeps each session's rooms, so that leaving costs what the session joined, not what the server holds.
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -108,6 +109,8 @@ class Manager(AsyncManager):
         if len(session.rooms) >= self._max_rooms:
             self._on_limit("rooms")
             return
+        # One string for all members: each session keeps the names of its rooms.
+        room = sys.intern(room)
         session.rooms.add(room)
         rooms = self._members.setdefault(session.namespace, {})
         members = rooms.get(room)

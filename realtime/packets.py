@@ -34,6 +34,14 @@ class MalformedPacket(Exception):
     """The bytes are not a Socket.IO packet that a client may send; the connection cannot go on."""
 
 
+class PastLimit(MalformedPacket):
+    """A packet goes past one of `realtime.limits.Limits`, the one of this name."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"past the limit of {limit}")
+        self.limit = limit
+
+
 class Incoming(NamedTuple):
     """A packet as it came: `data` is the parsed JSON, or None when there was none."""
 
@@ -56,8 +64,10 @@ def decode(text: bytes, limits: Limits = DEFAULT_LIMITS) -> Incoming:
     attachments = 0
     if kind >= BINARY_EVENT:
         dash = text.find(b"-", 1, 12)
-        if dash < 2 or not text[1:dash].isdigit() or not 1 <= (attachments := int(text[1:dash])) <= limits.attachments:
+        if dash < 2 or not text[1:dash].isdigit() or (attachments := int(text[1:dash])) < 1:
             raise MalformedPacket("bad attachment count")
+        if attachments > limits.attachments:
+            raise PastLimit("attachments")
         position = dash + 1
     namespace = "/"
     if text[position : position + 1] == b"/":
@@ -117,7 +127,7 @@ def parse_json(text: bytes, max_depth: int = DEFAULT_LIMITS.json_depth) -> Any:
         except (ValueError, RecursionError) as error:
             raise MalformedPacket("invalid JSON") from error
     if text.count(b"[") + text.count(b"{") > max_depth and _depth(value, max_depth) > max_depth:
-        raise MalformedPacket("nested too deep")
+        raise PastLimit("json_depth")
     return value
 
 

@@ -13,6 +13,7 @@ import msgpack
 from redis.asyncio import Redis
 
 from realtime.envelope import Frame
+from realtime.links import Links
 from realtime.shards import Shards, shard_of
 
 LOG_ENTRIES: Final = 512
@@ -60,31 +61,32 @@ class Renewals:
 class RecoveryLog:
     """The logs of rooms under a prefix."""
 
-    def __init__(self, redis: "Redis", prefix: str, shards: Shards, *, sharded: bool) -> None:
+    def __init__(self, redis: "Redis", shards: Shards, *, sharded: bool) -> None:
         self._redis = redis
         self._sharded = sharded
         self._shards = shards
-        self._hole = f"{prefix}:recovery:hole"
-        self._run = f"{prefix}:recovery:run"
+        # Beside the first shard's rooms, whose names have a colon there.
+        self._hole = f"{shards.tags[0].removesuffix(':')}recovery:hole"
+        self._run = f"{shards.tags[0].removesuffix(':')}recovery:run"
         self._has_met = False
         self._read: Any = redis.register_script(Path(__file__).with_name("read_log.lua").read_text())
 
-    async def note_hole(self, now_ms: int) -> None:
+    async def note_hole(self, links: Links, now_ms: int) -> None:
         """Something is missing, somewhere, from before now. Raises: RedisError or OSError."""
-        await self._redis.set(self._hole, now_ms, px=int(LOG_SECONDS * 1000))
+        await links.one("SET", self._hole, now_ms, "PX", int(LOG_SECONDS * 1000))
 
-    async def met(self, run: str, now_ms: int) -> None:
-        """Redis is there (again), in this run of its server or servers.
+    async def met(self, links: Links, now_ms: int) -> None:
+        """Redis is there (again), in some run of its server or servers.
 
         Another one than the last that any node has met may have lost what was logged. One that has met none at all is
         news only to a node that knows better: else there was nothing to lose, or nobody to come back for it.
         Raises: RedisError, OSError.
         """
-        known = await self._redis.get(self._run)
+        known, run = await links.one("GET", self._run), await links.runs()
         if known != run.encode():
             if known is not None or self._has_met:
-                await self.note_hole(now_ms)
-            await self._redis.set(self._run, run)
+                await self.note_hole(links, now_ms)
+            await links.one("SET", self._run, run)
         self._has_met = True
 
     async def read(self, rooms: Sequence[str], since_ms: int) -> tuple[dict[str, list[LogEntry]], bool]:

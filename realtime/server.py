@@ -7,6 +7,7 @@ an event at once.
 """
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
@@ -102,8 +103,7 @@ class Server(socketio.AsyncServer):
 
     def _connect_deadline(self, socket: Socket) -> None:
         if not any(session.connected for session in socket.sessions.values()):
-            self._on_limit("connect_seconds")
-            self.malformed(socket)
+            self.malformed(socket, packets.PastLimit("connect_seconds"))
 
     def received(self, socket: Socket, message: bytes) -> None:
         """Take one Socket.IO packet. Raises: MalformedPacket."""
@@ -131,8 +131,7 @@ class Server(socketio.AsyncServer):
             if session is not None:
                 raise packets.MalformedPacket("already connected")
             if len(socket.sessions) >= self._limits.namespaces:
-                self._on_limit("namespaces")
-                raise packets.MalformedPacket("too many namespaces")
+                raise packets.PastLimit("namespaces")
             self._admit(socket, incoming.namespace, incoming.data)
         elif session is None or not session.connected:
             if incoming.type != packets.DISCONNECT:
@@ -146,8 +145,10 @@ class Server(socketio.AsyncServer):
         else:
             self._leave(session, self.reason.CLIENT_DISCONNECT)
 
-    def malformed(self, socket: Socket) -> None:
+    def malformed(self, socket: Socket, fault: packets.MalformedPacket) -> None:
         """End a connection that broke the protocol, telling it so."""
+        if isinstance(fault, packets.PastLimit):
+            self._on_limit(fault.limit)
         self.close_socket(socket, "PROTOCOL_ERROR", reconnect=False)
 
     def overrun(self, socket: Socket) -> None:
@@ -189,7 +190,7 @@ class Server(socketio.AsyncServer):
             if self.admit is not None and namespace == "/":
                 returning = await self.admit(session, auth)
             environ = {} if handshake is None else handshake.environ()
-            accepted = await self._trigger_event("connect", namespace, session.sid, environ, auth)
+            accepted = await self._tell("connect", namespace, session.sid, environ, auth)
             refusal = None if accepted is not False else {"message": "Connection rejected by server"}
         except (Refused, ConnectionRefusedError) as error:
             refusal = getattr(error, "error_args", {"message": "Connection rejected by server"})
@@ -237,7 +238,7 @@ class Server(socketio.AsyncServer):
 
     async def _disconnected(self, session: Session, reason: str) -> None:
         try:
-            await self._trigger_event("disconnect", session.namespace, session.sid, reason)
+            await self._tell("disconnect", session.namespace, session.sid, reason)
         finally:
             self._endings.pop(session.sid, None)
 
@@ -245,6 +246,19 @@ class Server(socketio.AsyncServer):
         """Returns once the disconnect handler of a session that has ended is through, or takes too long."""
         if sid in self._endings:
             await asyncio.wait([self._endings[sid]], timeout=END_SECONDS)
+
+    async def _tell(self, event: str, namespace: str, *args: Any) -> Any:
+        """Call the handler of a session's begin or end, once, with as many of the arguments as it takes."""
+        handler, args = self._get_event_handler(event, namespace, args)
+        if handler is None:
+            namespaced, args = self._get_namespace_handler(namespace, args)
+            if namespaced is None:
+                return None
+            handler = getattr(namespaced, f"on_{event}", None)
+            if handler is None:
+                return await namespaced.trigger_event(event, *args)
+        result = handler(*args[: _takes(handler, len(args))])
+        return await result if inspect.isawaitable(result) else result
 
     def close_socket(self, socket: Socket, code: str, *, reconnect: bool) -> None:
         """Say why, then end the connection; without `reconnect` a DISCONNECT keeps stock clients from coming back."""
@@ -374,6 +388,18 @@ class Server(socketio.AsyncServer):
             self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _takes(handler: Callable[..., Any], offered: int) -> int:
+    """How many of the arguments offered a handler can be called with, the first ones."""
+    signature = inspect.signature(handler)
+    for count in range(offered, 0, -1):
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        return count
+    return offered
 
 
 def is_same_origin(origin: str, host: str) -> bool:

@@ -11,9 +11,9 @@ from typing import Any, Final, Protocol
 from realtime.frames import CLOSE, NOOP, PING, RECORD_SEPARATOR, Packet
 from realtime.handshake import Handshake
 from realtime.limits import Limits
-from realtime.packets import MalformedPacket
+from realtime.packets import MalformedPacket, PastLimit
 from realtime.timeouts import Timeout, Timeouts
-from realtime.websocket import NORMAL_CLOSURE, WebSocket
+from realtime.websocket import MESSAGE_TOO_BIG, NORMAL_CLOSURE, WebSocket
 
 POLL_PACKETS_MAX: Final = 16
 """Packets that one poll brings: the stock Python client gives up its connection over more."""
@@ -33,7 +33,7 @@ class Receiver(Protocol):
     def received_binary(self, socket: "Socket", attachment: bytes) -> None:
         """A binary attachment. Raises: MalformedPacket."""
 
-    def malformed(self, socket: "Socket") -> None:
+    def malformed(self, socket: "Socket", fault: MalformedPacket) -> None:
         """The client broke the protocol."""
 
     def overrun(self, socket: "Socket") -> None:
@@ -245,8 +245,8 @@ class Socket:
             return
         try:
             self._packet(message)
-        except MalformedPacket:
-            self._all.receiver.malformed(self)
+        except MalformedPacket as fault:
+            self._all.receiver.malformed(self, fault)
 
     def binary(self, message: bytes) -> None:
         """Take one binary message of the websocket."""
@@ -254,13 +254,14 @@ class Socket:
             return
         try:
             self._all.receiver.received_binary(self, message)
-        except MalformedPacket:
-            self._all.receiver.malformed(self)
+        except MalformedPacket as fault:
+            self._all.receiver.malformed(self, fault)
 
     def broken(self, code: int) -> None:
         """The client broke the websocket's framing."""
         self._code = code
-        self._all.receiver.malformed(self)
+        too_big = code == MESSAGE_TOO_BIG
+        self._all.receiver.malformed(self, PastLimit("payload_bytes") if too_big else MalformedPacket("bad framing"))
 
     def lost(self) -> None:
         """The websocket has gone."""
@@ -331,7 +332,7 @@ class Socket:
         """Take a polling payload. Raises: MalformedPacket, after which the connection is over."""
         packets = body.split(RECORD_SEPARATOR)
         if len(packets) > self._all.limits.packets_per_post:
-            raise MalformedPacket("too many packets in one payload")
+            raise PastLimit("packets_per_post")
         for packet in packets:
             if self._held is not None:
                 await self._held

@@ -65,6 +65,10 @@ class Subscriptions:
         """Whether a command about this channel is under way."""
         return channel in self._unanswered
 
+    def doubt_unanswered(self) -> None:
+        """Somebody may have published on channels that do not stand yet: that is told of each of them when it does."""
+        self._late.update(name for name in self.wanted if name not in self._standing)
+
     def answered(self, channel: str, *, subscribed: bool) -> bool:
         """Redis has answered one command. Returns whether a channel stands now that somebody gave up waiting for."""
         left = self._unanswered.get(channel, 1) - 1

@@ -35,7 +35,7 @@ from handlers.unread import UnreadCounts
 from protocol.events import NotificationSent
 from realtime.cluster import Cluster
 from realtime.doubt import Doubt
-from realtime.emitters import Emitters, redis_client
+from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
 from realtime.offsets import Stamps
 from realtime.recovery import Recovery
@@ -62,7 +62,10 @@ from storage.messages import MessageLog
 from storage.migrations import migrate
 from storage.mongo import Mongo, is_outage
 from storage.notifications import NotificationStore
+from storage.openings import Openings
+from storage.places import Places
 from storage.reactions import ReactionStore
+from storage.reads import Reads
 from storage.reports import ReportStore
 from storage.revocations import RevocationStore
 from storage.room_states import RoomStates
@@ -91,6 +94,8 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     metrics = Metrics()
     mongo = Mongo(mongodb_url, settings.mongodb_db)
     members, rooms, users = MemberStore(mongo, utc_now), RoomStore(mongo, utc_now), UserStore(mongo, utc_now)
+    reads = Reads(mongo)
+    openings, places = Openings(reads, members.receipts), Places(reads, members.receipts)
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
@@ -154,6 +159,8 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         utc_now,
         rooms,
         members,
+        openings,
+        places,
         users,
         messages,
         fanout,
@@ -186,7 +193,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}, recovery))
 
     emitters = Emitters(
-        redis_client(redis_url),
+        redis.client(timeout_seconds=COMMAND_SECONDS),
         server.manager,
         ForeignReader(settings.limits(), event_names() - {NotificationSent.wire_name}, fanout.keeps),
         partial(server.close_socket, reconnect=False),
@@ -202,8 +209,9 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
             yield
         finally:
             await asyncio.gather(messages.close(), changes.close(), room_states.close())
-            read_and_written = (members, rooms, users, revoked, blocks, notifications, reactions, threads, feed)
-            await asyncio.gather(*(store.close() for store in read_and_written))
+            read_only = (reads, reactions, threads, feed)
+            read_and_written = (members, rooms, users, revoked, blocks, notifications)
+            await asyncio.gather(*(store.close() for store in (*read_only, *read_and_written)))
             await mongo.close()
 
     async def bus(app: web.Application) -> AsyncIterator[None]:

@@ -70,7 +70,7 @@ class _Watched:
         self._login: dict[str, Any] = {"username": address.username, "password": address.password}
         ask: dict[str, Any] = {"username": address.sentinel_username, "password": address.sentinel_password}
         self._sentinels = Sentinel(  # type: ignore[no-untyped-call]
-            address.hosts, sentinel_kwargs=_options(FIND_SECONDS, ssl=address.tls, **ask)
+            address.hosts, sentinel_kwargs=_options(FIND_SECONDS, decode_responses=True, ssl=address.tls, **ask)
         )
 
     def client(self, *, timeout_seconds: float, retries: int = 0, text: bool = False) -> "Redis":
@@ -79,8 +79,16 @@ class _Watched:
         return client
 
     async def locate(self, keys: Sequence[str]) -> list[str]:
-        host, port = await self._sentinels.discover_master(self._address.service)
-        return [f"{host}:{port}"] * len(keys)
+        service = self._address.service
+        for sentinel in self._sentinels.sentinels:
+            with contextlib.suppress(RedisError, OSError):
+                master: Any = await sentinel.sentinel_master(service)
+                # The new one is named here as soon as it serves, among the masters a second later.
+                found: Any = await sentinel.sentinel_get_master_addr_by_name(service)
+                is_down = master["is_sdown"] or master["is_odown"]
+                if found and not (is_down and found == (master["ip"], master["port"])):
+                    return [f"{found[0]}:{found[1]}"] * len(keys)
+        raise ConnectionError("no sentinel knows a master that is up")
 
     def connection(self, server: str, *, timeout_seconds: float) -> AbstractConnection:
         host, _, port = server.rpartition(":")

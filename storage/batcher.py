@@ -41,6 +41,8 @@ class Batcher(Generic[Item, Result]):
         self._queue_max = queue_max
         self._patience_seconds = patience_seconds
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waits: deque[tuple[float, asyncio.Future[Result]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -51,22 +53,35 @@ class Batcher(Generic[Item, Result]):
         """
         if self._closed or len(self._queue) >= self._queue_max:
             raise Unavailable
-        waiter: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Result] = loop.create_future()
         self._queue.append((item, waiter))
+        self._bound(waiter, loop)
         if self._worker is None:
             # A batch belongs to no caller: it must not inherit the deadline of whoever came first.
             self._worker = asyncio.create_task(self._work(), context=Context())
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                return await waiter
-        except TimeoutError:
-            raise Unavailable from None
+        return await waiter
 
     async def close(self) -> None:
         """Take nothing more, and wait until what was taken is flushed."""
         self._closed = True
         if self._worker is not None:
             await asyncio.wait([self._worker])
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _bound(self, waiter: asyncio.Future[Result], loop: asyncio.AbstractEventLoop) -> None:
+        """Let patience with this caller end: one timer for all, for they come and go in about the same order."""
+        while self._waits and self._waits[0][1].done():
+            self._waits.popleft()
+        self._waits.append((loop.time() + self._patience_seconds, waiter))
+        if self._timer is None:
+            self._timer = loop.call_at(self._waits[0][0], self._lose_patience, loop)
+
+    def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waits and (self._waits[0][1].done() or self._waits[0][0] <= loop.time()):
+            _settle(self._waits.popleft()[1], Unavailable())
+        self._timer = loop.call_at(self._waits[0][0], self._lose_patience, loop) if self._waits else None
 
     async def _work(self) -> None:
         try:

@@ -4,7 +4,8 @@ A change is stamped when its transaction reads and is seen when that commits, so
 are later: who asks again from a little before the moment of the last time misses none (see `OVERLAP`).
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -16,6 +17,8 @@ from storage.mongo import Document, Mongo
 OVERLAP: Final = timedelta(seconds=60)
 """A transaction ends within 4 s; the rest is for a majority that comes late, and for clocks that differ between the
 members of a replica set when another one becomes primary."""
+FRESH_SECONDS: Final = 1.0
+"""How old a moment may be: whoever asks from an earlier one is told a little more, which `OVERLAP` brings anyway."""
 
 
 class Position(NamedTuple):
@@ -37,9 +40,11 @@ class Changed(NamedTuple):
 class ChangeFeed:
     """The changes of all rooms. Raises: the driver's errors when the store is away, Unavailable when too many wait."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._mongo = mongo
+        self._monotonic = monotonic
         self._messages = mongo["messages"]
+        self._read: tuple[float, datetime] | None = None
         self._clock_reads = Batcher(self._flush_clock_reads)
 
     async def close(self) -> None:
@@ -47,11 +52,16 @@ class ChangeFeed:
         await self._clock_reads.close()
 
     async def now(self) -> datetime:
-        """The time by the clock that changes are stamped by; what callers ask for at once is read together."""
+        """The time by the clock that changes are stamped by, at most `FRESH_SECONDS` ago."""
+        if self._read is not None and self._monotonic() - self._read[0] < FRESH_SECONDS:
+            return self._read[1]
         return await self._clock_reads.submit(None)
 
     async def _flush_clock_reads(self, requests: list[None]) -> list[datetime]:
-        return [await self._mongo.now()] * len(requests)
+        began = self._monotonic()
+        now = await self._mongo.now()
+        self._read = began, now
+        return [now] * len(requests)
 
     async def after(self, position: Position, seen: Mapping[str, int], limit: int) -> list[Changed]:
         """The first `limit` changes beyond a position, in these rooms, of messages up to the seq seen in each."""

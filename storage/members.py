@@ -1,7 +1,6 @@
 """Who belongs to which room: one document a member, whose `_id` is "room:user"; a ban is a role in it.
 
-So a ban and a membership exclude each other by the primary key alone, and an upsert that only sets on insert can
-never undo a ban.
+So a ban and a membership exclude each other by the primary key alone, and an insert can never undo a ban.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from datetime import datetime
 from protocol.types import Role
 from storage.batcher import Batcher
 from storage.membership import BANNED, MEMBER_ROLES, Clock, Membership, as_membership, member_key, new_member
-from storage.mongo import BulkWriteError, Document, Mongo, UpdateOne, aggregate, is_outage
+from storage.mongo import BulkWriteError, Document, Mongo, aggregate, is_outage
 from storage.ownership import Ownership
 from storage.receipts import Receipts
 
@@ -129,14 +128,13 @@ class MemberStore:
         now = self._clock()
         documents = [new_member(join.room_id, join.user_id, join.role, now, join.read_seq) for join in joins]
         keys = [document["_id"] for document in documents]
-        writes = [UpdateOne({"_id": new["_id"]}, {"$setOnInsert": new}, upsert=True) for new in documents]
+        made = set(range(len(joins)))
         try:
-            made = set((await self._members.bulk_write(writes, ordered=False)).upserted_ids or {})
+            await self._members.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             if is_outage(error):
                 raise
-            # The same key came in by another node between this upsert's look and its insert: it exists now.
-            made = {upsert["index"] for upsert in error.details["upserted"]}
+            made -= {fault["index"] for fault in error.details["writeErrors"]}
         found = await self._find([key for index, key in enumerate(keys) if index not in made])
         return [
             Joined(join.role, is_new=True) if index in made else Joined(_role(found.get(key)), is_new=False)

@@ -179,9 +179,7 @@ class MessageLog:
 
     async def _read_tails(self, room_ids: Sequence[str], session: Session | None) -> dict[str, int]:
         tails = dict.fromkeys(room_ids, 0)
-        newest: list[Document] = [{"$sort": {"_id": -1}}, {"$limit": 1}, {"$project": {"roomId": 1, "seq": 1}}]
-        pipelines = [[{"$match": key_range(room_id)}, *newest] for room_id in room_ids]
-        for document in await union(self._messages, pipelines, session):
+        for document in await union(self._messages, map(newest_of, room_ids), session):
             tails[document["roomId"]] = document["seq"]
         return tails
 
@@ -202,6 +200,12 @@ def _resolve(appended: "asyncio.Future[Appended]", outcome: Appended | Exception
 def key_range(room_id: str, after: int = 0, before: int = SEQ_LAST) -> Document:
     """The messages of a room with after < seq < before, as one range of the log."""
     return {"_id": {"$gt": message_key(room_id, after), "$lt": message_key(room_id, min(before, SEQ_LAST))}}
+
+
+def newest_of(room_id: str) -> list[Document]:
+    """The pipeline to the room and seq of its last message."""
+    newest: list[Document] = [{"$sort": {"_id": -1}}, {"$limit": 1}, {"$project": {"roomId": 1, "seq": 1}}]
+    return [{"$match": key_range(room_id)}, *newest]
 
 
 async def union(

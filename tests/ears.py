@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from realtime.cluster import Cluster
+from realtime.listener import SUBSCRIBE_SECONDS
 from realtime.redis_source import RedisSource
 from server.redis_source import redis_source
 from tests.senders import until
@@ -32,7 +33,8 @@ class Ear:
         """Listen to rooms, and know that it does."""
         for room in rooms:
             self.cluster.join(room)
-        await self.cluster.joined(rooms)
+        # Not `joined`, for a node that knows of no other one does not wait.
+        await self.cluster._listener.rooms.stand(rooms, SUBSCRIBE_SECONDS)
 
     async def close(self) -> None:
         """Stop."""

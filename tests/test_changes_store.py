@@ -302,3 +302,15 @@ async def test_the_feed_keeps_the_databases_time(nodes: tuple[Node, Node]) -> No
     assert stamps == sorted(set(stamps))
     assert stamps[0] >= before
     assert before <= await nodes[1].feed.now() + timedelta(milliseconds=1)
+
+
+async def test_the_time_of_the_feed_is_read_again_after_a_second(mongo: Mongo) -> None:
+    """What was read for somebody else serves for a second, and never longer."""
+    monotonic = 100.0
+    feed = ChangeFeed(mongo, lambda: monotonic)
+    first = await feed.now()
+    monotonic += 0.9
+    assert await feed.now() == first
+    while await feed.now() == first:
+        monotonic += 1.0
+    await feed.close()

@@ -47,6 +47,8 @@ async def test_frames_arrive_in_order_at_listeners_only(ear: MakeEar) -> None:
     await until(lambda: len(two.frames) >= 500, "all arrive")
     assert two.frames == [("room:a", seq, b"payload %d" % seq) for seq in range(1, 501)]
     assert (one.frames, three.frames) == ([], [])
+    assert one.cluster.echoes >= 500
+    assert three.cluster.taken < 50  # heartbeats: it is not sent what nobody there would hear
 
 
 async def test_a_node_alone_publishes_nothing_and_who_comes_is_told_to_read(
@@ -59,6 +61,7 @@ async def test_a_node_alone_publishes_nothing_and_who_comes_is_told_to_read(
         sent = (await redis.info("commandstats"))["cmdstat_publish"]["calls"]
         for seq in range(1, 1_001):
             one.cluster.publish("room:a", seq, Packet(b"alone"))
+            assert await one.cluster.tell(["room:a"], ["admit"])
         await one.cluster.ping()
         assert (await redis.info("commandstats"))["cmdstat_publish"]["calls"] - sent < 100  # its heartbeat goes on
     two = await ear("two", wait=False)
@@ -153,13 +156,28 @@ async def test_a_room_left_and_joined_again_is_heard_from_the_confirmation_on(ea
 
 async def test_who_gave_up_waiting_for_a_channel_is_told_when_it_stands(ear: MakeEar, proxy: Proxy) -> None:
     """The wait is bounded; a channel confirmed after it may have missed something, and says so."""
+    await ear("one")
     two = await ear("two", proxy.url)
+    await until(lambda: bool(two.cluster._nodes), "it knows of the other node")
     two.gaps.clear()
     proxy.stall()
     two.cluster.join("room:a")
     began = time.monotonic()
     await two.cluster.joined(["room:a"])
     assert time.monotonic() - began < SUBSCRIBE_SECONDS + 0.5
+    proxy.flow()
+    await until(lambda: "room:a" in two.gaps, "the gap is told")
+
+
+async def test_a_node_that_did_not_wait_is_told_when_another_may_have_published(ear: MakeEar, proxy: Proxy) -> None:
+    """A node alone does not wait for its channels; one that turns up before they stand may have been missed."""
+    two = await ear("two", proxy.url)
+    proxy.stall()
+    two.cluster.join("room:a")
+    await two.cluster.joined(["room:a"])
+    two.gaps.clear()
+    one = await ear("one")
+    one.cluster.publish("room:a", 1, Packet(b"before it stands"))
     proxy.flow()
     await until(lambda: "room:a" in two.gaps, "the gap is told")
 

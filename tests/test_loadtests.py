@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.__main__ import main, parser, plan_of
+from loadtests.__main__ import main
 from loadtests.bench import Row, render
 from loadtests.chat import Outcome, Plan, deal, user_ids
 from loadtests.latency import Histogram
 from loadtests.ledger import Ack, Breach, Inbox, Ledger, Stored, Verdict, judge
+from loadtests.options import parser, plan_of
 from loadtests.report import figures, table
 from loadtests.seqset import SeqSet
 from loadtests.tokens import NoTokens, find_secret, read_tokens, sign_tokens
-from loadtests.websocket import WebSocket
+from loadtests.websocket_client import WebSocket
 
 ROOT = Path(__file__).resolve().parent.parent
 UNHURRIED = settings(deadline=None)
@@ -296,8 +297,8 @@ def test_options_become_a_plan() -> None:
     "arguments",
     [
         [],
-        ["chat"],
         ["fly"],
+        ["idle", "--senders", "1"],
         [*CHAT, "--seconds", "-1"],
         [*CHAT, "--seconds", "nan"],
         [*CHAT, "--connections", "0"],
@@ -320,6 +321,8 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
         (["--senders", "11"], "--senders"),
         (["--processes", "11"], "--processes"),
         (["--payload", "10001"], "--payload"),
+        (["--start-server", "--url", "http://one:1"], "--start-server"),
+        (["--plot", "out.gif"], "--plot"),
         (["--tokens", "no-such-file"], "no-such-file"),
         (["--json", "no-such-directory/out.json"], "no-such-directory"),
     ],
@@ -379,6 +382,30 @@ def test_users_are_dealt_out_evenly() -> None:
     assert [seat.room_id for seat in seats[:5]] == ["r0", "r1", "r2", "r3", "r0"]
     assert {seat.url for seat in seats} == {"http://one", "http://two"}
     assert sum(share.rate for share in shares) == pytest.approx(100.0)
+
+
+@UNHURRIED
+@given(st.integers(2, 5), st.integers(1, 12), st.integers(2, 6), st.booleans())
+def test_a_room_is_on_several_nodes(nodes: int, rooms: int, people: int, apart: bool) -> None:
+    """A room's members are spread over the servers, and apart from its senders when that is asked for."""
+    urls = tuple(f"http://node{number}" for number in range(nodes))
+    plan = Plan(rooms * people, rooms, rooms, 1.0, urls, apart=apart)
+    names = user_ids("run", plan)[1:]
+    seats = deal(plan, names, names, [f"r{number}" for number in range(rooms)])[0].seats
+    for room in {seat.room_id for seat in seats}:
+        sender, *others = (seat for seat in seats if seat.room_id == room)
+        assert sender.sends
+        used = {seat.url for seat in others}
+        assert len(used | {sender.url}) == min(nodes, people)
+        assert not apart or sender.url not in used
+
+
+def test_the_slow_ones_are_the_last() -> None:
+    """A share of the users, rounded up, and never a sender."""
+    plan = Plan(30, 3, 3, 1.0, slow=5)
+    names = user_ids("run", plan)[1:]
+    seats = deal(plan, names, names, ["r0", "r1", "r2"])[0].seats
+    assert [seat.name for seat in seats if seat.slow] == names[-2:]
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

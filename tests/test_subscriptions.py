@@ -92,3 +92,21 @@ async def test_waiting_ends_with_the_confirmation_the_connection_or_the_time() -
     redis.send()
     await subscriptions.stand(["a"], 0.01)
     assert subscriptions.answered("a", subscribed=True)
+
+
+def test_what_somebody_may_have_published_on_before_it_stood_is_told_when_it_does() -> None:
+    """A channel in doubt is late when it is confirmed, once; one that stood before, or comes after, is not."""
+    subscriptions = Subscriptions()
+    redis = Redis(subscriptions)
+    subscriptions.want("a")
+    redis.send()
+    redis.answer()
+    subscriptions.want("b")
+    redis.send()
+    subscriptions.doubt_unanswered()
+    assert subscriptions.answered("b", subscribed=True)
+    for channel in ("a", "b", "c"):
+        subscriptions.drop(channel)
+        subscriptions.want(channel)
+        subscriptions.take_changes()
+        assert not subscriptions.answered(channel, subscribed=True)

@@ -7,6 +7,7 @@ browsers' scripts, of which there are none here.
 import asyncio
 import base64
 import hashlib
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 HANDSHAKE_MAX_BYTES = 16_384
 FRAME_MAX_BYTES = 8_000_000
 """Far above the 512 KiB at which a server cuts its replies."""
+BUFFER_BYTES = 1_048_576
+SLOW_BUFFER_BYTES = 4_096
+"""What the kernel takes for a client that does not read: little, so that it is the server that must keep the rest."""
 
 _KEY = base64.b64encode(b"parley-loadtests").decode()
 _ACCEPT = base64.b64encode(hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
@@ -23,12 +27,16 @@ _CONTINUATION, _TEXT, _CLOSE, _PING = 0x0, 0x1, 0x8, 0x9
 
 
 class HandshakeRefused(Exception):
-    """The server answered the upgrade with another HTTP status; `retry_after` in seconds, 0 when it named none."""
+    """The server answered the upgrade with another HTTP status.
 
-    def __init__(self, status: int, retry_after: float) -> None:
+    `retry_after` in seconds, 0 when it named none; `body` as far as it came with a length.
+    """
+
+    def __init__(self, status: int, retry_after: float, body: bytes = b"") -> None:
         super().__init__(f"HTTP {status} instead of a websocket")
         self.status = status
         self.retry_after = retry_after
+        self.body = body
 
 
 class WebSocket(asyncio.Protocol):
@@ -44,6 +52,7 @@ class WebSocket(asyncio.Protocol):
         self._on_close = on_close
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
+        self._refusal: HandshakeRefused | None = None
         self._rest = b""
         self._fragments: list[bytes] = []
         self._reason = "the connection was lost"
@@ -74,6 +83,22 @@ class WebSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def pause(self) -> None:
+        """Stop reading, and let the kernel take hardly more: the server soon feels a slow reader; idempotent."""
+        if self._transport is not None:
+            self._set_buffer(SLOW_BUFFER_BYTES)
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on; idempotent."""
+        if self._transport is not None and not self._transport.is_reading():
+            self._set_buffer(BUFFER_BYTES)
+            self._transport.resume_reading()
+
+    def _set_buffer(self, size: int) -> None:
+        if self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         target = self._url.path + (f"?{self._url.query}" if self._url.query else "")
@@ -86,7 +111,7 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if not self._opened.done():
-            self._opened.set_exception(ConnectionResetError("closed during the handshake"))
+            self._opened.set_exception(self._refusal or ConnectionResetError("closed during the handshake"))
             self._opened.exception()  # nobody may be waiting any more
         on_close, self._on_text, self._on_close = self._on_close, _ignore, _ignore
         on_close(str(exc) if exc else self._reason)
@@ -94,24 +119,26 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         buffer = self._rest + data if self._rest else data
         if not self._opened.done():
-            head, separator, buffer = buffer.partition(b"\r\n\r\n")
-            if not separator:
-                self._rest = head
-                if len(head) > HANDSHAKE_MAX_BYTES:
+            head, separator, rest = buffer.partition(b"\r\n\r\n")
+            if not separator or not self._check_handshake(head, rest):
+                self._rest = buffer
+                if len(buffer) > HANDSHAKE_MAX_BYTES:
                     self._fail(ConnectionError("the answer to the handshake is too long"))
                 return
-            if not self._check_handshake(head):
-                return
+            buffer = rest
         self._rest = self._read_frames(buffer)
 
-    def _check_handshake(self, head: bytes) -> bool:
+    def _check_handshake(self, head: bytes, rest: bytes) -> bool:
+        """Whether this is a websocket now; a refusal is taken once its body, as long as announced, has come."""
         status_line, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        version, _, rest = status_line.partition(" ")
-        status = int(rest[:3]) if version.startswith("HTTP/1.") and rest[:3].isdigit() else 0
+        version, _, reason = status_line.partition(" ")
+        status = int(reason[:3]) if version.startswith("HTTP/1.") and reason[:3].isdigit() else 0
         if status != 101:
-            after = headers.get("retry-after", "")
-            self._fail(HandshakeRefused(status, float(after) if after.isdigit() else 0.0))
+            after, length = headers.get("retry-after", ""), headers.get("content-length", "")
+            self._refusal = HandshakeRefused(status, float(after) if after.isdigit() else 0.0, rest)
+            if len(rest) >= (int(length) if length.isdigit() else 0):
+                self._fail(self._refusal)
         elif headers.get("sec-websocket-accept") != _ACCEPT:
             self._fail(ConnectionError("the server's Sec-WebSocket-Accept is wrong"))
         else:
