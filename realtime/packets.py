@@ -7,6 +7,7 @@ Source: Socket.IO protocol 5.
 
 import json
 import math
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -21,6 +22,8 @@ CONNECT_ERROR: Final = 4
 BINARY_EVENT: Final = 5
 BINARY_ACK: Final = 6
 
+EVENT_NAMES_KEPT: Final = 1_024
+"""Event names that a server sends, kept as they begin a packet; few have so many."""
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
@@ -176,8 +179,13 @@ def _prefix(namespace: str) -> bytes:
 
 def encode_event(event: str, payload: bytes | None, namespace: str = "/") -> bytes:
     """An EVENT inside an Engine.IO message, with its one argument already in JSON."""
-    arguments = b"" if payload is None else b"," + payload
-    return b"42" + _prefix(namespace) + b"[" + orjson.dumps(event) + arguments + b"]"
+    head = _event_head(event, namespace)
+    return head + b"]" if payload is None else head + b"," + payload + b"]"
+
+
+@lru_cache(EVENT_NAMES_KEPT)
+def _event_head(event: str, namespace: str) -> bytes:
+    return b"42" + _prefix(namespace) + b"[" + orjson.dumps(event)
 
 
 def encode_ack(ack_id: int, payload: bytes, namespace: str = "/") -> bytes:
