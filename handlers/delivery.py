@@ -17,6 +17,7 @@ from realtime.cluster import Cluster
 from realtime.frames import Packet
 from realtime.gate import Gate
 from realtime.manager import Manager, event_packet
+from realtime.offsets import Stamps
 from storage.messages import MessageLog
 
 GAP_SECONDS: Final = 0.25
@@ -43,10 +44,11 @@ class Delivery:
     said to it may have passed this node by. All are synchronous and must not raise.
     """
 
-    def __init__(self, manager: Manager, cluster: Cluster, messages: MessageLog) -> None:
+    def __init__(self, manager: Manager, cluster: Cluster, messages: MessageLog, stamps: Stamps) -> None:
         self._manager = manager
         self._cluster = cluster
         self._messages = messages
+        self._stamps = stamps
         self.on_delivered: list[Callable[[str, Delivered], None]] = []
         self.on_doubt: list[Callable[[str], None]] = []
         self._doubted: set[str] = set()
@@ -111,21 +113,20 @@ class Delivery:
 
     def publish(self, message: Message, message_json: bytes, skip: str | None) -> None:
         """Send a stored message to all members on all nodes, but for one session. Never waits."""
-        packet = event_packet(MessageReceived.wire_name, message_json)
+        packet = event_packet(MessageReceived.wire_name, message_json, offset=self._stamps.make())
         self._offer(message.room_id, message.seq, Delivered(packet, skip, message))
         self._cluster.publish(room_name(message.room_id), message.seq, packet, skip=skip)
 
     def publish_change(self, room_id: str, seq: int, event: ServerEvent) -> None:
         """Tell all members on all nodes of a change to a stored message, behind the message itself. Never waits."""
-        packet = self.tell_change(room_id, seq, event)
+        packet = event_packet(event.wire_name, event.wire_json(), offset=self._stamps.make())
+        self._offer_behind(room_id, seq, packet)
         # A negative number: about that message, and none itself.
         self._cluster.publish(room_name(room_id), -seq, packet)
 
-    def tell_change(self, room_id: str, seq: int, event: ServerEvent) -> Packet:
+    def tell_change(self, room_id: str, seq: int, event: ServerEvent) -> None:
         """Tell the members on this node alone."""
-        packet = event_packet(event.wire_name, event.wire_json())
-        self._offer_behind(room_id, seq, packet)
-        return packet
+        self._offer_behind(room_id, seq, event_packet(event.wire_name, event.wire_json()))
 
     def arrived(self, room_id: str, seq: int, packet: Packet, skip: str | None) -> None:
         """Take a message that another node has published, or a change of one."""

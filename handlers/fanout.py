@@ -12,8 +12,10 @@ from handlers.delivery import Delivery, room_name, user_name
 from handlers.packets import server_packet
 from protocol.events import ServerEvent
 from realtime.cluster import Cluster
+from realtime.doubt import Doubt
 from realtime.frames import Packet
 from realtime.manager import Manager
+from realtime.offsets import Stamps
 from storage.messages import MessageLog
 
 _ADMIT: Final = "admit"
@@ -51,8 +53,18 @@ class Fanout:
     that somebody, on whatever node, was taken out of a room that this node listens to. Both are synchronous.
     """
 
-    def __init__(self, manager: Manager, cluster: Cluster, delivery: Delivery, messages: MessageLog) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        cluster: Cluster,
+        delivery: Delivery,
+        messages: MessageLog,
+        stamps: Stamps,
+        doubt: Doubt,
+    ) -> None:
         self._manager = manager
+        self._stamps = stamps
+        self._doubt = doubt
         self._cluster = cluster
         self._delivery = delivery
         self._messages = messages
@@ -98,6 +110,8 @@ class Fanout:
 
     def missed(self, names: Sequence[str]) -> None:
         """The bus may have lost something for these names."""
+        if any(name.startswith(("room:", "user:")) for name in names):
+            self._doubt.begin()
         for kind, listener in self.listeners.items():
             keys = [_key(name) for name in names if name.startswith(f"{kind}:")]
             if keys:
@@ -124,13 +138,14 @@ class Fanout:
         self._manager.broadcast(user_name(user_id), server_packet(event))
 
     def _emit(self, name: str, event: ServerEvent, skip: str | None) -> None:
-        packet = server_packet(event)
+        packet = server_packet(event, offset=self._stamps.make())
         self.on_event(name, packet.plain_payload)
         self._manager.broadcast(name, packet, skip)
         self._cluster.publish(name, None, packet, skip=skip)
 
     def _frame(self, name: str, seq: int | None, packet: Packet, skip: str | None, unless: str | None) -> None:
         """Another node's event for our members."""
+        self._doubt.arrived(packet.offset)
         if seq is not None:
             self._delivery.arrived(name.removeprefix("room:"), seq, packet, skip)
         elif unless is not None:

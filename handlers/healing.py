@@ -16,6 +16,7 @@ from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.retelling import Retelling
 from realtime.cluster import Cluster
+from realtime.doubt import Doubt
 from storage.members import MemberStore
 
 LOOK_SECONDS: Final = 0.5
@@ -45,6 +46,7 @@ class Healing:
         fanout: Fanout,
         members: MemberStore,
         retelling: Retelling,
+        doubt: Doubt,
         is_outage: Callable[[BaseException], bool],
     ) -> None:
         self._cluster = cluster
@@ -52,6 +54,7 @@ class Healing:
         self._fanout = fanout
         self._members = members
         self._retelling = retelling
+        self._doubt = doubt
         self._is_outage = is_outage
         self._rooms: dict[str, None] = {}
         self._users: dict[str, None] = {}
@@ -99,6 +102,7 @@ class Healing:
         """First who is where, then what they are to be sent; what cannot be read now is healed later."""
         rooms, self._rooms = self._rooms, {}
         users, self._users = self._users, {}
+        self._doubt.begin()
         try:
             for start in range(0, len(users), USERS_AT_ONCE):
                 some = list(users)[start : start + USERS_AT_ONCE]

@@ -5,6 +5,6 @@ from realtime.frames import Packet
 from realtime.manager import event_packet
 
 
-def server_packet(event: ServerEvent) -> Packet:
-    """An event, encoded once for all who get it."""
-    return event_packet(event.wire_name, event.wire_json(), droppable=event.droppable)
+def server_packet(event: ServerEvent, *, offset: bytes | None = None) -> Packet:
+    """An event, encoded once for all who get it; with an `offset` it can be replayed."""
+    return event_packet(event.wire_name, event.wire_json(), droppable=event.droppable, offset=offset)

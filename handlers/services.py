@@ -12,6 +12,7 @@ from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.member_cache import MemberCache
 from handlers.notifier import Notifier
+from handlers.resumption import Resumption
 from handlers.revocations import RevocationWatch
 from handlers.room_records import RoomRecords
 from handlers.send_rules import SendRules
@@ -71,3 +72,4 @@ class Services:
     watching: Watching
     watch_rights: WatchRights
     typing: TypingFanout
+    resumption: Resumption

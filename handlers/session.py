@@ -14,6 +14,7 @@ from protocol.errors import Forbidden, NotFound, Unavailable
 from protocol.events import SessionReady
 from protocol.replies import RefreshReply, Reply, SessionsReply
 from protocol.resources import OpenSession
+from realtime.recovery import Returning
 from storage.openings import Opening
 
 ROOMS_IN_READY = 100
@@ -30,9 +31,17 @@ async def authenticate(token: object, services: Services) -> Caller:
 
 
 async def open_session(
-    caller: Caller, session_id: str, device_id: str | None, limits: dict[str, int], services: Services
+    caller: Caller,
+    session_id: str,
+    device_id: str | None,
+    limits: dict[str, int],
+    services: Services,
+    returning: Returning | None = None,
 ) -> SessionReady:
-    """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between."""
+    """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between.
+
+    One that comes back is `returning`: afterwards that has what it missed, or the session has another id.
+    """
     services.tracker.await_return(caller.user_id)
     if has_profile(caller):
         opening, _ = await asyncio.gather(_enter(caller, session_id, services), keep_profile(caller, services))
@@ -42,6 +51,8 @@ async def open_session(
     now = services.clock()
     page = await room_page(caller.user_id, memberships, None, ROOMS_IN_READY, services)
     stored_at = await services.feed.now()
+    if returning is not None:
+        session_id = await services.resumption.resume(returning, memberships, page)
     # Again: what was withdrawn meanwhile has ended only the sessions that were open.
     await services.revocations.check(caller)
     services.connections.opened(session_id, device_id)

@@ -46,11 +46,12 @@ class Devices:
         return None if device is None or device.gone else device.user_id
 
     def connect(self, session_id: str, user_id: str, device_id: str | None) -> None:
-        """A device has come. One that comes back takes over the status that it left with."""
+        """A device has come. One that comes back, as the same session or not, takes over the status it left with."""
         device = Device(user_id, device_id)
         mine = self._of_user.setdefault(user_id, {})
         for other_id, other in list(mine.items()):
-            if device_id is not None and other.gone and other.device_id == device_id:
+            is_same = other_id == session_id or (device_id is not None and other.device_id == device_id)
+            if other.gone and is_same:
                 device.status = other.status
                 self._remove(other_id)
         self._devices[session_id] = device

@@ -161,6 +161,11 @@ class Cluster:
         latest = asyncio.get_running_loop().time() - SILENT_BEATS * HEARTBEAT_SECONDS
         return self.connected and all(heard > latest for heard in self._nodes.values())
 
+    @property
+    def heard_at(self) -> float:
+        """The loop's time when the bus was heard last."""
+        return self._listener.heard_at
+
     async def _opened(self, links: Links) -> None:
         """New connections: to whatever Redis there is now. Raises: RedisError, OSError."""
         await self._log.met(links, self._clock.now_ms())
@@ -195,6 +200,12 @@ class Cluster:
         while the bus is away. Raises: RedisError, OSError when Redis does not answer.
         """
         return await self._log.read(rooms, since_ms) if self.connected else ({}, False)
+
+    async def flushed(self) -> None:
+        """Returns once Redis has got, or lost, what was published so far."""
+        arrived = asyncio.get_running_loop().create_future()
+        self._put(f"node:{self.node_id}", BEAT, receivers=arrived)
+        await arrived
 
     # --- which rooms ----------------------------------------------------------------------------------------------
 

@@ -19,11 +19,12 @@ READ_BYTES: Final = 65_536
 class Link:
     """Commands leave in the order given, and replies come in that order.
 
-    `unheard` is for whoever watches over it: `read` sets it to 0.
+    `unheard` is for whoever watches over it: `read` sets it to 0, and `heard_at` to the loop's time.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.unheard = 0
+        self.heard_at = 0.0
         self._connection = connection
         self._replies = hiredis.Reader(replyError=ResponseError)
         self._reader: asyncio.StreamReader
@@ -51,7 +52,7 @@ class Link:
             chunk = await self._reader.read(READ_BYTES)
             if not chunk:
                 raise ConnectionError("closed by Redis")
-            self.unheard = 0
+            self.unheard, self.heard_at = 0, asyncio.get_running_loop().time()
             self._replies.feed(chunk)
             try:
                 while (reply := self._replies.gets()) is not False:

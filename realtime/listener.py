@@ -7,6 +7,7 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisError
 
+from realtime.link import Link
 from realtime.links import Links
 from realtime.redis_source import RedisSource
 from realtime.shards import Shards
@@ -57,6 +58,12 @@ class Listener:
         self._on_connected = on_connected
         self._on_gap = on_gap
         self._wake = asyncio.Event()
+        self._listening: list[Link] = []
+
+    @property
+    def heard_at(self) -> float:
+        """The loop's time when all that Redis had to say by then had come."""
+        return min((link.heard_at for link in self._listening), default=0.0)
 
     # --- which rooms ----------------------------------------------------------------------------------------------
 
@@ -98,6 +105,7 @@ class Listener:
         links = await Links.open(self._source, self._shards)
         try:
             await self._on_opened(links)
+            self._listening = links.listening
             self.rooms.begin()
             self._wake.set()
             async with asyncio.TaskGroup() as tasks:

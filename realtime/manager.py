@@ -4,7 +4,7 @@ A reverse index keeps each session's rooms, so that leaving costs what the sessi
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from socketio import AsyncManager
@@ -18,10 +18,11 @@ from realtime.socket import Socket
 class Session:
     """One client in one namespace.
 
-    Packets sent before CONNECT is answered wait behind it, and behind the `greeting` that its handler leaves.
+    Packets sent before CONNECT is answered are `held` behind it, and behind the `greeting` that its handler leaves.
+    Without a `key`, under which it can be recovered (see realtime.recovery), the client is sent no offsets.
     """
 
-    __slots__ = ("_held", "connected", "data", "greeting", "namespace", "pipeline", "rooms", "sid", "socket")
+    __slots__ = ("connected", "data", "greeting", "held", "key", "namespace", "pipeline", "rooms", "sid", "socket")
 
     def __init__(self, sid: str, namespace: str, socket: Socket) -> None:
         self.sid = sid
@@ -32,28 +33,31 @@ class Session:
         self.data: Any = None
         self.pipeline: Pipeline | None = None
         self.greeting: tuple[Packet, ...] = ()
-        self._held: list[Packet] = []
+        self.key: str | None = None
+        self.held: list[Packet] = []
 
     def send(self, packet: Packet) -> None:
         """Queue a packet for this client."""
         if self.connected:
-            self.socket.send(packet)
+            self.socket.send(packet if self.key is not None else packet.plain)
         else:
-            self._held.append(packet)
+            self.held.append(packet)
 
     def open(self, *first: Packet) -> None:
         """Let the session's packets go, these before all that were held."""
         self.connected = True
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         for packet in (*first, *held):
-            self.socket.send(packet)
+            self.send(packet)
 
 
 class Manager(AsyncManager):
     """The client manager of one process, on its own indexes.
 
     `on_filled(room)` and `on_emptied(room)` tell when a room of the root namespace gains its first local member and
-    loses its last one; both are called synchronously, between two packets.
+    loses its last one; both are called synchronously, between two packets. `on_changed(session)` tells that the
+    server's own methods have changed a session's rooms. `relay(room, payload, skip)` sends an event that can go to
+    other nodes (see realtime.relay). `in_doubt` keeps offsets from being sent (see realtime.doubt).
     """
 
     def __init__(self, max_rooms: int, on_limit: Callable[[str], None]) -> None:
@@ -61,9 +65,12 @@ class Manager(AsyncManager):
         self._max_rooms = max_rooms
         self._on_limit = on_limit
         self.sessions: dict[str, Session] = {}
+        self.in_doubt = False
         self._members: dict[str, dict[str, dict[Session, None]]] = {}
         self.on_filled: Callable[[str], None] = lambda room: None
         self.on_emptied: Callable[[str], None] = lambda room: None
+        self.on_changed: Callable[[Session], None] = lambda session: None
+        self.relay: Callable[[str | None, bytes, Collection[str | None]], None] | None = None
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -78,6 +85,12 @@ class Manager(AsyncManager):
             self.leave(session, room)
         self.sessions.pop(session.sid, None)
         session.socket.sessions.pop(session.namespace, None)
+
+    def rename(self, session: Session, sid: str) -> None:
+        """Give a session that is not open yet another id."""
+        del self.sessions[session.sid]
+        session.sid = sid
+        self.sessions[sid] = session
 
     # --- rooms --------------------------------------------------------------------------------------------------
 
@@ -121,6 +134,8 @@ class Manager(AsyncManager):
 
     def broadcast(self, room: str, packet: Packet, skip: str | None = None, namespace: str = "/") -> int:
         """Send one packet to a room's local members; returns how many."""
+        if self.in_doubt:
+            packet = packet.plain
         count = 0
         for session in self.members(room, namespace):
             if session.sid != skip:
@@ -130,6 +145,8 @@ class Manager(AsyncManager):
 
     def broadcast_unless(self, room: str, packet: Packet, unless: str) -> None:
         """Send one packet to a room's local members that are not in the room `unless` as well."""
+        if self.in_doubt:
+            packet = packet.plain
         for session in self.members(room):
             if unless not in session.rooms:
                 session.send(packet)
@@ -163,8 +180,14 @@ class Manager(AsyncManager):
         skip = set(skip_sid) if isinstance(skip_sid, list) else {skip_sid}
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet_class = self.server.packet_class
+        room = to or room
+        if self.relay is not None and namespace == "/" and callback is None and len(skip) == 1 and _is_one(room):
+            encoded = packet_class(2, namespace=namespace, data=[event, *arguments]).encode()
+            if isinstance(encoded, str):
+                self.relay(room, b"4" + encoded.encode(), skip)
+                return
         shared: list[Packet] | None = None
-        for session in self._targets(namespace, to or room):
+        for session in self._targets(namespace, room):
             if session.sid in skip:
                 continue
             if callback is not None or shared is None:
@@ -202,22 +225,30 @@ class Manager(AsyncManager):
         if room in self.sessions and room != sid:
             raise ValueError("cannot enter a sid room")
         self.enter(session, room)
+        self.on_changed(session)
 
     def basic_leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Take a session out of a room."""
         session = self.sessions.get(sid)
         if session is not None:
             self.leave(session, room)
+            self.on_changed(session)
 
     def basic_close_room(self, room: str, namespace: str) -> None:
         """Take everybody out of a room."""
         for session in list(self.members(room, namespace)):
             self.leave(session, room)
+            self.on_changed(session)
 
     def get_rooms(self, sid: str, namespace: str) -> list[str]:
         """The rooms of a session."""
         session = self.sessions.get(sid)
-        return [] if session is None else [sid, *session.rooms]
+        return [] if session is None else [sid, *(session.rooms - {sid})]
+
+
+def _is_one(room: Any) -> bool:
+    """Whether an emit is for one room, or for everybody."""
+    return room is None or isinstance(room, str)
 
 
 def encoded_packets(packet: Any) -> list[Packet]:
@@ -227,6 +258,8 @@ def encoded_packets(packet: Any) -> list[Packet]:
     return [Packet(b"4" + text.encode()), *(Packet(bytes(attachment), binary=True) for attachment in attachments)]
 
 
-def event_packet(event: str, payload: bytes, namespace: str = "/", *, droppable: bool = False) -> Packet:
-    """An event with one argument, already in JSON, encoded for everybody."""
-    return Packet(encode_event(event, payload, namespace), droppable=droppable)
+def event_packet(
+    event: str, payload: bytes, namespace: str = "/", *, droppable: bool = False, offset: bytes | None = None
+) -> Packet:
+    """An event with one argument, already in JSON, encoded for everybody; with an `offset` it can be replayed."""
+    return Packet(encode_event(event, payload, namespace), droppable=droppable, offset=offset)

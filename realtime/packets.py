@@ -193,9 +193,9 @@ def encode_ack(ack_id: int, payload: bytes, namespace: str = "/") -> bytes:
     return b"43" + _prefix(namespace) + b"%d[" % ack_id + payload + b"]"
 
 
-def encode_connect(sid: str, namespace: str = "/") -> bytes:
-    """The server's CONNECT: the session is open."""
-    return b"40" + _prefix(namespace) + orjson.dumps({"sid": sid})
+def encode_connect(sid: str, namespace: str = "/", pid: str | None = None) -> bytes:
+    """The server's CONNECT: the session is open; with a `pid` it can be recovered."""
+    return b"40" + _prefix(namespace) + orjson.dumps({"sid": sid} if pid is None else {"sid": sid, "pid": pid})
 
 
 def encode_connect_error(error: Any, namespace: str = "/") -> bytes:

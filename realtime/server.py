@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import orjson
@@ -27,9 +27,13 @@ from realtime.handshake import Handshake
 from realtime.limits import DEFAULT_LIMITS, Limits
 from realtime.manager import Manager, Session, encoded_packets, event_packet
 from realtime.pipeline import Event, Pipeline, Pipelines
+from realtime.recovery import Recovery, Returning
+from realtime.recovery_states import pid_of
 from realtime.socket import Socket
 from realtime.timeouts import Timeout
 
+END_SECONDS: Final = 1.0
+"""How long a session that comes back waits for the disconnect handler of its old connection."""
 SESSION_CLOSED: Final = "session:closed"
 LEAVING_AT_ONCE: Final = 100
 """Sessions that leave their rooms before the loop may do something else; one in fifty rooms takes 0.1 ms."""
@@ -60,6 +64,9 @@ class Server(socketio.AsyncServer):
         self._leaving: deque[tuple[Session, str]] = deque()
         self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
         self._handshakes: dict[Socket, Handshake] = {}
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self.recovery: Recovery | None = None
+        self.admit: Callable[[Session, Any], Awaitable[Returning | None]] | None = None
         self._loop = asyncio.get_running_loop()
         self.eio.serve(self)
         timeouts = self.eio.shared.timeouts
@@ -190,7 +197,10 @@ class Server(socketio.AsyncServer):
         if session.sid not in self.manager.sessions:
             return
         refusal: dict[str, Any] | None
+        returning = None
         try:
+            if self.admit is not None and namespace == "/":
+                returning = await self.admit(session, auth)
             environ = {} if handshake is None else handshake.environ()
             accepted = await self._tell("connect", namespace, session.sid, environ, auth)
             refusal = None if accepted is not False else {"message": "Connection rejected by server"}
@@ -200,16 +210,27 @@ class Server(socketio.AsyncServer):
             log.exception("connect handler failed")
             refusal = {"message": "INTERNAL", "data": {"code": "INTERNAL", "retryable": True}}
         if socket.closed or session.sid not in self.manager.sessions:
-            self.manager.remove(session)
+            self._discard(session)
         elif refusal is not None:
-            self.manager.remove(session)
+            self._discard(session)
             socket.send(Packet(packets.encode_connect_error(refusal, namespace)))
         else:
             self._unconnected.end(socket)
             self._handshakes.pop(socket, None)
             session.pipeline = Pipeline(session, self._pipelines)
-            session.open(Packet(packets.encode_connect(session.sid, namespace)), *session.greeting)
+            if returning is not None and self.recovery is not None:
+                session.greeting = self.recovery.packets(returning)
+            pid = None if session.key is None else pid_of(session.key)
+            session.open(Packet(packets.encode_connect(session.sid, namespace, pid)), *session.greeting)
             session.greeting = ()
+            if self.recovery is not None:
+                self.recovery.opened(session)
+
+    def _discard(self, session: Session) -> None:
+        """Forget a session that does not open."""
+        self.manager.remove(session)
+        if self.recovery is not None:
+            self.recovery.lost(session)
 
     def _serves(self, namespace: str) -> bool:
         return namespace in self.handlers or namespace in self.namespace_handlers
@@ -220,14 +241,24 @@ class Server(socketio.AsyncServer):
         if session.pipeline is not None and session.pipeline.is_busy:
             self.own(session.pipeline.drained())
         session.pipeline = None
+        if self.recovery is not None:
+            (self.recovery.forget if reason == self.reason.CLIENT_DISCONNECT else self.recovery.lost)(session)
         self.manager.remove(session)
         self.manager.callbacks.pop(session.sid, None)
         if was_connected:
             session.connected = False
-            self.own(self._disconnected(session, reason))
+            self._endings[session.sid] = self.own(self._disconnected(session, reason))
 
     async def _disconnected(self, session: Session, reason: str) -> None:
-        await self._tell("disconnect", session.namespace, session.sid, reason)
+        try:
+            await self._tell("disconnect", session.namespace, session.sid, reason)
+        finally:
+            self._endings.pop(session.sid, None)
+
+    async def ended(self, sid: str) -> None:
+        """Returns once the disconnect handler of a session that has ended is through, or takes too long."""
+        if sid in self._endings:
+            await asyncio.wait([self._endings[sid]], timeout=END_SECONDS)
 
     async def _tell(self, event: str, namespace: str, *args: Any) -> Any:
         """Call the handler of a session's begin or end, once, with as many of the arguments as it takes."""
@@ -249,6 +280,8 @@ class Server(socketio.AsyncServer):
             if session.connected:
                 socket.send(event_packet(SESSION_CLOSED, payload, session.namespace))
                 if not reconnect:
+                    if self.recovery is not None:
+                        self.recovery.forget(session)
                     socket.send(Packet(packets.encode_disconnect(session.namespace)))
         socket.end(self.reason.SERVER_DISCONNECT)
 
@@ -328,6 +361,8 @@ class Server(socketio.AsyncServer):
         session = self.manager.sessions.get(sid)
         if session is not None and session.connected and session.namespace == (namespace or "/"):
             session.send(Packet(packets.encode_disconnect(session.namespace)))
+            if self.recovery is not None:
+                self.recovery.forget(session)
             self._leave(session, self.reason.SERVER_DISCONNECT)
 
     async def get_session(self, sid: str, namespace: str | None = None) -> Any:
@@ -340,14 +375,16 @@ class Server(socketio.AsyncServer):
     async def save_session(self, sid: str, session: Any, namespace: str | None = None) -> None:
         """Keep something for a session. Raises: KeyError when there is no such session."""
         self.manager.sessions[sid].data = session
+        self.manager.on_changed(self.manager.sessions[sid])
 
     # --- the server's own life ------------------------------------------------------------------------------------
 
-    def own(self, work: Coroutine[Any, Any, None]) -> None:
+    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine to its end; the server does not shut down before."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._settled)
+        return task
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

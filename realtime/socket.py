@@ -96,7 +96,8 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_all", "_buffer", "_buffered", "_code", "_held", "_lazy", "_poll", "_posting", "_unflushed", "_websocket",
+        "_all", "_answer", "_buffer", "_buffered", "_code", "_held", "_lazy", "_poll", "_posting", "_unflushed",
+        "_websocket",
         "closed", "cut", "probing", "sessions", "sid",
     )  # fmt: skip
 
@@ -115,6 +116,7 @@ class Socket:
         self._posting = False
         self._lazy = False
         self._poll: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[None] | None = None
         self._websocket: WebSocket | None = None
         sockets.quiet.begin(self)
 
@@ -205,7 +207,17 @@ class Socket:
         """The client has not answered."""
         self.end("ping timeout")
 
+    async def answers_within(self, seconds: float) -> bool:
+        """Ping the client now; whether it answers in this time."""
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        self.send(PING)
+        await asyncio.wait([answer], timeout=seconds)
+        return answer.done()
+
     def _pong(self) -> None:
+        if self._answer is not None:
+            self._answer.set_result(None)
+            self._answer = None
         self._all.unanswered.end(self)
         self._all.quiet.begin(self)
 

@@ -25,6 +25,7 @@ from handlers.memberships import tell_moved
 from handlers.moderation import Moderation
 from handlers.notifier import Notifier
 from handlers.receipts import publish_receipts
+from handlers.resumption import Resumption
 from handlers.retelling import Retelling
 from handlers.revocations import RevocationWatch
 from handlers.room_records import RoomRecords
@@ -34,8 +35,11 @@ from handlers.services import Services
 from handlers.unread import UnreadCounts
 from protocol.events import NotificationSent
 from realtime.cluster import Cluster
+from realtime.doubt import Doubt
 from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
+from realtime.offsets import Stamps
+from realtime.recovery import Recovery
 from realtime.server import Server, create_server
 from server.bus_metrics import BusCollector
 from server.catalogue import event_names
@@ -108,13 +112,25 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         origin_allowed=origin_check(settings.cors_origins, settings.environment),
         on_limit=metrics.limit_hit,
     )
-    delivery = Delivery(server.manager, cluster, messages)
-    fanout = Fanout(server.manager, cluster, delivery, messages)
+    doubt = Doubt(server.manager, cluster)
+    stamps = Stamps(cluster.node_id, doubt.stamp_ms)
+    server.recovery = recovery = Recovery(
+        server.manager,
+        cluster,
+        redis,
+        settings.redis_prefix,
+        ping_seconds=(settings.ping_interval_ms + settings.ping_timeout_ms) / 1000,
+        stores_rooms=False,
+        ended=server.ended,
+        on_outcome=lambda outcome: metrics.recoveries.labels(outcome).inc(),
+    )
+    delivery = Delivery(server.manager, cluster, messages, stamps)
+    fanout = Fanout(server.manager, cluster, delivery, messages, stamps, doubt)
     room_states = RoomStates(mongo)
     unread = UnreadCounts(delivery, room_states)
     badges = Badges(members, unread, fanout, utc_now)
     retelling = Retelling(delivery, feed, threads, time.monotonic)
-    healing = Healing(cluster, delivery, fanout, members, retelling, is_outage)
+    healing = Healing(cluster, delivery, fanout, members, retelling, doubt, is_outage)
     keys = _key_source(settings)
     verifier = TokenVerifier(keys, now=time.time, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
     connections = Connections(server.manager, cluster, partial(server.close_socket, reconnect=False), utc_now)
@@ -174,10 +190,11 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         watching=presence.watching,
         watch_rights=presence.watch_rights,
         typing=presence.typing,
+        resumption=Resumption(recovery, delivery, fanout, messages),
     )
     healing.on_moved = partial(tell_moved, services=services)
     members.receipts.on_written = partial(publish_receipts, sizes=RoomSizes(members, time.monotonic), services=services)
-    server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
+    server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}, recovery))
 
     emitters = Emitters(
         redis.client(timeout_seconds=COMMAND_SECONDS),
@@ -203,6 +220,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
 
     async def bus(app: web.Application) -> AsyncIterator[None]:
         await cluster.start()
+        recovery.start()
         healing.start()
         presence.start()
         await cluster.settle()
@@ -213,7 +231,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await badges.close()
         await notifier.close()
         await healing.close()
-        await asyncio.gather(delivery.close(), fanout.close())
+        await asyncio.gather(delivery.close(), fanout.close(), recovery.close())
         await cluster.stop()
         await redis.close()
 

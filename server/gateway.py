@@ -19,6 +19,7 @@ from protocol.replies import AnyReply
 from protocol.resources import Failure
 from realtime.manager import Session, event_packet
 from realtime.pipeline import DEADLINE_SECONDS, Event
+from realtime.recovery import Recovery
 from realtime.server import Server
 from server.dispatch import as_parley_error, dispatch, dispatch_at_once, failure_json, success_json
 from server.telemetry import Metrics
@@ -32,9 +33,10 @@ log = structlog.get_logger()
 class Gateway(socketio.AsyncNamespace):
     """Namespace `/`: verified callers in, answers out. Every event is answered exactly once."""
 
-    def __init__(self, services: Services, metrics: Metrics, limits: dict[str, int]) -> None:
+    def __init__(self, services: Services, metrics: Metrics, limits: dict[str, int], recovery: Recovery) -> None:
         super().__init__("/")
         self.server: Server
+        self._recovery = recovery
         self._services = services
         self._metrics = metrics
         self._limits = limits
@@ -56,18 +58,24 @@ class Gateway(socketio.AsyncNamespace):
     async def _connect(self, session_id: str, auth: Any) -> None:
         try:
             fields = auth if isinstance(auth, dict) else {}
-            caller = replace(await authenticate(fields.get("token"), self._services), session_id=session_id)
+            verified = await authenticate(fields.get("token"), self._services)
             session = self.server.manager.sessions.get(session_id)
             if session is None:
                 return  # The client has gone meanwhile.
-            session.data = caller
-            ready = await open_session(caller, session_id, _device_id(fields), self._limits, self._services)
+            returning = await self._recovery.claim(session, fields, verified.user_id)
+            session_id = session.sid
+            if session_id not in self.server.manager.sessions:
+                return
+            caller = session.data = replace(verified, session_id=session_id)
+            ready = await open_session(caller, session_id, _device_id(fields), self._limits, self._services, returning)
+            session_id = session.sid
         except Exception as error:
             self._services.connections.closed(session_id)
             refusal = as_parley_error(error, "connect")
             self._metrics.handshakes.labels(refusal.code).inc()
             raise Refused(refusal.message, _refusal_data(refusal)) from error
-        session.greeting = (event_packet(ready.wire_name, ready.wire_json()),)
+        replayed = self._recovery.packets(returning) if returning is not None else ()
+        session.greeting = (*replayed, event_packet(ready.wire_name, ready.wire_json()))
         self._metrics.handshakes.labels("ok").inc()
         if session_id in self.server.manager.sessions:
             # Else the client has gone meanwhile, and no disconnect will be told.

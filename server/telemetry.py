@@ -96,6 +96,9 @@ class Metrics:
         self.handshakes = Counter(
             "parley_handshakes", "Socket.IO handshakes by outcome", ["outcome"], registry=self.registry
         )
+        self.recoveries = Counter(
+            "parley_recoveries", "Sessions that clients came back for, by outcome", ["outcome"], registry=self.registry
+        )
         self.answered = Answers()
         self.registry.register(self.answered)
         self.commit_batch = Histogram(

@@ -78,9 +78,15 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Callable[...,
     clients: list[Client] = []
 
     async def connect(
-        node: Node, user_id: str, *, kind: str = "python", token: str | None = None, **options: Any
+        node: Node,
+        user_id: str,
+        *,
+        kind: str = "python",
+        token: str | None = None,
+        url: str | None = None,
+        **options: Any,
     ) -> Client:
-        client = CLIENTS[kind](node.url, token or node.token(user_id), user_id, **options)
+        client = CLIENTS[kind](url or node.url, token or node.token(user_id), user_id, **options)
         clients.append(client)
         await client.connect()
         return client

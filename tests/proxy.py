@@ -17,6 +17,7 @@ class Proxy:
         self._pairs: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._swallowing = False
         self._tripwire: bytes | None = None
 
     @property
@@ -57,6 +58,10 @@ class Proxy:
         """Let what was held back go on."""
         self._flowing.set()
 
+    def swallow(self) -> None:
+        """Let nothing through any more, not even the end of a connection: the far end believes that it stands."""
+        self._swallowing = True
+
     def cut_at(self, tripwire: bytes) -> None:
         """When these bytes come by for the first time, in either direction, lose them and cut that connection."""
         self._tripwire = tripwire
@@ -90,13 +95,16 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
                 await self._flowing.wait()
+                if self._swallowing:
+                    continue
                 if self._tripwire is not None and self._tripwire in data:
                     self._tripwire = None
                     break
                 writer.write(data)
                 await writer.drain()
-        task = asyncio.current_task()
+        if self._swallowing:
+            return
         for pair in list(self._pairs.values()):
-            if task is not None and writer in pair:
+            if writer in pair:
                 for end in pair:
                     end.transport.abort()

@@ -193,6 +193,19 @@ def test_a_device_that_comes_back_takes_its_status_over() -> None:
     assert devices.merged(USER) == (PresenceStatus.ONLINE, 1)
 
 
+def test_a_session_that_comes_back_stays() -> None:
+    """The same session, back within its grace, with the status it left with, is not forgotten when that is over."""
+    devices = Devices()
+    devices.connect("session", "alice", None)
+    devices.set_status("session", PresenceStatus.AWAY)
+    devices.disconnect("session", 0.0)
+    devices.connect("session", "alice", None)
+    assert devices.expire(GRACE_SECONDS + 1) == []
+    assert devices.merged("alice") == (PresenceStatus.AWAY, 1)
+    assert devices.disconnect("session", 10.0) == "alice"
+    assert devices.expire(10.0 + GRACE_SECONDS) == ["alice"]
+
+
 def test_gone_devices_are_bounded() -> None:
     """However often somebody comes and goes within a moment, few of their devices are kept."""
     devices = Devices()

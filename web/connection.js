@@ -37,6 +37,11 @@ export class Connection extends EventTarget {
     return this.state.name === 'connected';
   }
 
+  /** Whether the session went on where it was: what was missed came before session:ready. */
+  get recovered() {
+    return Boolean(this.#socket?.recovered);
+  }
+
   /** Whether the server has said that it does not know this event: what needs it is then hidden. */
   lacks(event) {
     return this.#lacking.has(event);

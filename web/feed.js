@@ -18,6 +18,7 @@ export class Feed extends EventTarget {
   #store;
   #outbox;
   #syncToken = null;
+  #synced = false;
   #loading = new Map();
   #gapTimers = new Map();
   #fetching = new Map();
@@ -46,6 +47,7 @@ export class Feed extends EventTarget {
 
   reset() {
     this.#syncToken = null;
+    this.#synced = false;
     for (const timer of this.#gapTimers.values()) clearTimeout(timer);
     this.#gapTimers.clear();
   }
@@ -117,9 +119,12 @@ export class Feed extends EventTarget {
     this.#outbox.flush();
     if (this.#store.thread) this.loadThread(this.#store.thread).catch(() => {});
     this.#syncToken ??= session.syncToken ?? null;
+    if (this.#synced && this.#connection.recovered) return;
+    this.#synced = false;
     try {
       await this.#syncAll();
       await this.#loadRooms(session, before);
+      this.#synced = true;
     } catch {
       // The connection went again, or the next gap or session:ready repeats this.
     }

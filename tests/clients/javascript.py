@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.clients.user import Received, Refused
+from tests.clients.user import Received, Refused, eventually
 
 DRIVER = Path(__file__).with_name("driver.mjs")
 LINE_MAX = 16 * 1024 * 1024
@@ -29,7 +29,9 @@ class JavaScriptClient:
         self.user_id = user_id
         self.received = Received()
         self.connected = False
-        self._options = {
+        self.recovered = False
+        self.id: str | None = None
+        self._options: dict[str, Any] = {
             "url": url,
             "auth": {"token": token, **(auth or {})} if token is not None else auth,
             "transports": list(transports),
@@ -72,6 +74,25 @@ class JavaScriptClient:
         """Send an event without asking for an ack."""
         self._write({"do": "emit", "event": event, "args": list(payload)})
 
+    async def drop(self) -> None:
+        """Lose the transport, as the client sees it; the socket keeps what it needs to come back."""
+        self._write({"do": "drop"})
+        await eventually(lambda: not self.connected)
+
+    async def back(self, url: str | None = None, token: str | None = None) -> dict[str, Any]:
+        """Connect the same socket again, to another server or with another token if need be. Raises: Refused."""
+        auth = self._options["auth"]
+        if token is not None:
+            auth = {**auth, "token": token}
+        self._opened = asyncio.get_running_loop().create_future()
+        self._write({"do": "back", "url": url or self._options["url"], "auth": auth})
+        async with asyncio.timeout(15):
+            refusal = await self._opened
+        if refusal is not None:
+            raise Refused(refusal["message"], refusal.get("data"))
+        ready: dict[str, Any] = await self.received.next("session:ready")
+        return ready
+
     def _write(self, command: dict[str, Any]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
@@ -90,6 +111,7 @@ class JavaScriptClient:
                     answer.set_result(told["args"][0] if told["args"] else None)
             else:
                 self.connected = told["what"] == "connected"
+                self.recovered, self.id = told.get("recovered", False), told.get("id")
                 if told["what"] != "disconnected" and self._opened is not None and not self._opened.done():
                     self._opened.set_result(told if told["what"] == "refused" else None)
 

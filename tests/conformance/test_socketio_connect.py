@@ -18,14 +18,14 @@ def auth(token: str) -> str:
 
 
 async def test_connect(wire: Wire, token: str) -> None:
-    """CONNECT is answered by CONNECT with the session's id, which is not Engine.IO's, ahead of all events."""
+    """CONNECT is answered by CONNECT with the session's id, not Engine.IO's, and its pid, ahead of all events."""
     websocket = await wire.upgrade()
     told = await websocket.opened()
     await websocket.send("40" + auth(token))
     packet = await websocket.text()
     assert packet.startswith("40{")
     answer = json.loads(packet[2:])
-    assert list(answer) == ["sid"]
+    assert list(answer) == ["sid", "pid"]
     assert len(answer["sid"]) >= 20
     assert answer["sid"] != told["sid"]
     assert (await websocket.text()).startswith('42["session:ready",{')
