@@ -16,10 +16,12 @@ from realtime import refusals
 from realtime.frames import Packet
 from realtime.handshake import Handshake, from_request, switching_protocols
 from realtime.limits import Limits
+from realtime.long_polling import LongPolling
 from realtime.packets import MalformedPacket, PastLimit
 from realtime.rate import Rate
 from realtime.refusals import Refusal
-from realtime.socket import Receiver, Socket, Sockets
+from realtime.socket import Socket
+from realtime.sockets import Receiver, Sockets
 from realtime.timeouts import Timeout
 from realtime.upgrade import Upgrade
 from realtime.websocket import WebSocket
@@ -91,9 +93,12 @@ class Engine(engineio.AsyncServer):
         socket = self.sockets.get(handshake.query.get("sid"))
         if socket is None:
             socket = self._open(handshake)
-            socket.opened_for_polling()
-            return await self._poll(socket, request)
-        return await (self._poll(socket, request) if request.method == "GET" else self._post(socket, request))
+            socket.polling = LongPolling(socket)
+        if socket.polling is None:
+            return refusals.BAD_REQUEST.response()
+        if request.method == "GET":
+            return await self._poll(socket, socket.polling, request)
+        return await self._post(socket, socket.polling, request)
 
     def _refusal(self, handshake: Handshake) -> Refusal | None:
         """Why a request is not taken; None when it is. Costs no more than look-ups."""
@@ -176,8 +181,8 @@ class Engine(engineio.AsyncServer):
             )
         )
 
-    async def _poll(self, socket: Socket, request: web.Request) -> web.StreamResponse:
-        payload = await socket.poll()
+    async def _poll(self, socket: Socket, polling: LongPolling, request: web.Request) -> web.StreamResponse:
+        payload = await polling.poll()
         if payload is None:
             return refusals.BAD_REQUEST.response()
         if request.transport is None:
@@ -187,15 +192,15 @@ class Engine(engineio.AsyncServer):
             self.sockets.pop(socket.sid, None)
         return web.Response(body=payload, content_type="text/plain", charset="utf-8")
 
-    async def _post(self, socket: Socket, request: web.Request) -> web.StreamResponse:
-        if not socket.begin_post():
+    async def _post(self, socket: Socket, polling: LongPolling, request: web.Request) -> web.StreamResponse:
+        if not polling.begin_post():
             return refusals.BAD_REQUEST.response()
         try:
-            return await self._take_post(socket, request)
+            return await self._take_post(socket, polling, request)
         finally:
-            socket.end_post()
+            polling.end_post()
 
-    async def _take_post(self, socket: Socket, request: web.Request) -> web.StreamResponse:
+    async def _take_post(self, socket: Socket, polling: LongPolling, request: web.Request) -> web.StreamResponse:
         receiver = self.shared.receiver
         if "Content-Encoding" in request.headers:
             # No client compresses what it posts, and a small body could unfold into a large one.
@@ -214,7 +219,7 @@ class Engine(engineio.AsyncServer):
         if socket.closed:
             return refusals.UNKNOWN_SESSION.response()
         try:
-            await socket.post(bytes(body))
+            await polling.post(bytes(body))
         except MalformedPacket as fault:
             receiver.malformed(socket, fault)
             return refusals.BAD_REQUEST.response()

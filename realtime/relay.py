@@ -4,7 +4,7 @@ And their sessions are recovered: who comes back is in its rooms again, has its 
 what was emitted meanwhile to its rooms, to it alone, or to everybody. What has attachments, a callback or several rooms
 stays on this node and is not replayed.
 
-    relay = Relay(server, redis_source("redis://localhost"), "chat"); await relay.start(); …; await relay.close()
+`create_server(redis_url=…)` makes one.
 """
 
 import secrets
@@ -28,8 +28,15 @@ class Relay:
     """The bus and the recovery of a server whose namespace `/` has handlers of python-socketio's kind."""
 
     def __init__(
-        self, server: Server, source: RedisSource, prefix: str, on_outcome: Callable[[str], None] = lambda outcome: None
+        self,
+        server: Server,
+        source: RedisSource,
+        prefix: str,
+        on_outcome: Callable[[str], None] = lambda outcome: None,
+        *,
+        recovers: bool = True,
     ) -> None:
+        self._recovers = recovers
         self._manager = server.manager
         self._cluster = Cluster(source, prefix, secrets.token_hex(6))
         self._doubt = Doubt(server.manager, self._cluster)
@@ -81,7 +88,7 @@ class Relay:
 
     async def _admit(self, session: Session, auth: Any) -> Returning | None:
         """Before its connect handler is called: let a session into its rooms, the former ones if it comes back."""
-        returning = await self._recovery.claim(session, auth, "")
+        returning = await self._recovery.claim(session, auth, "") if self._recovers else None
         former = returning.state.rooms or [] if returning is not None else []
         await self._enter(session, [EVERYBODY, session.sid, *former])
         if returning is not None:

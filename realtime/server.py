@@ -7,10 +7,9 @@ an event at once.
 """
 
 import asyncio
-import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import orjson
@@ -21,14 +20,16 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from realtime import packets
 from realtime.acceptor import Acceptor
+from realtime.assembly import Assembly
 from realtime.engine import Engine
 from realtime.frames import Packet
 from realtime.handshake import Handshake
-from realtime.limits import DEFAULT_LIMITS, Limits
+from realtime.limits import Limits
 from realtime.manager import Manager, Session, encoded_packets, event_packet
 from realtime.pipeline import Event, Pipeline, Pipelines
 from realtime.recovery import Recovery, Returning
 from realtime.recovery_states import pid_of
+from realtime.session_handlers import call_fitting
 from realtime.socket import Socket
 from realtime.timeouts import Timeout
 
@@ -43,7 +44,10 @@ stock_log = logging.getLogger("socketio")
 
 
 class Server(socketio.AsyncServer):
-    """A Socket.IO 5 server on aiohttp; see `create_server` for its options. To be made inside the running loop."""
+    """A Socket.IO 5 server on aiohttp; see `realtime.create_server` for its options.
+
+    To be made inside the running loop. `contexts` are opened and closed with the application it is attached to.
+    """
 
     def __init__(self, *, limits: Limits, on_limit: Callable[[str], None], **options: Any) -> None:
         super().__init__(
@@ -62,9 +66,10 @@ class Server(socketio.AsyncServer):
         self._on_limit = on_limit
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: deque[tuple[Session, str]] = deque()
-        self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
+        self._assembly: Assembly[Socket] = Assembly()
         self._handshakes: dict[Socket, Handshake] = {}
         self._endings: dict[str, asyncio.Task[None]] = {}
+        self.contexts: list[Callable[[web.Application], AsyncIterator[None]]] = []
         self.recovery: Recovery | None = None
         self.admit: Callable[[Session, Any], Awaitable[Returning | None]] | None = None
         self._loop = asyncio.get_running_loop()
@@ -80,6 +85,7 @@ class Server(socketio.AsyncServer):
         """Serve on this path of an aiohttp application."""
         self.path = path
         app.router.add_route("*", path, self.handle_request)
+        app.cleanup_ctx.extend(self.contexts)
 
     async def listen(self, runner: web.AppRunner, host: str, port: int, *, backlog: int) -> asyncio.Server:
         """Listen for this server and the rest of its application, whose runner is set up.
@@ -111,23 +117,15 @@ class Server(socketio.AsyncServer):
 
     def received(self, socket: Socket, message: bytes) -> None:
         """Take one Socket.IO packet. Raises: MalformedPacket."""
-        if socket in self._partial:
-            raise packets.MalformedPacket("text in the middle of attachments")
-        incoming = packets.decode(message, self._limits)
-        if incoming.attachments:
-            self._partial[socket] = (incoming, [])
-        else:
+        incoming = self._assembly.text(socket, packets.decode(message, self._limits))
+        if incoming is not None:
             self._take(socket, incoming)
 
     def received_binary(self, socket: Socket, attachment: bytes) -> None:
         """Take one attachment. Raises: MalformedPacket."""
-        if socket not in self._partial:
-            raise packets.MalformedPacket("unexpected attachment")
-        incoming, attachments = self._partial[socket]
-        attachments.append(attachment)
-        if len(attachments) == incoming.attachments:
-            del self._partial[socket]
-            self._take(socket, incoming._replace(data=packets.reconstruct(incoming.data, attachments)))
+        incoming = self._assembly.attachment(socket, attachment)
+        if incoming is not None:
+            self._take(socket, incoming)
 
     def _take(self, socket: Socket, incoming: packets.Incoming) -> None:
         session = socket.sessions.get(incoming.namespace)
@@ -168,7 +166,7 @@ class Server(socketio.AsyncServer):
         """Forget a connection and all its sessions; of thousands that end in one tick, some sessions in each."""
         self.eio.forget(socket)
         self._handshakes.pop(socket, None)
-        self._partial.pop(socket, None)
+        self._assembly.forget(socket)
         self._unconnected.end(socket)
         for session in socket.sessions.values():
             if not self._leaving:
@@ -261,7 +259,7 @@ class Server(socketio.AsyncServer):
             await asyncio.wait([self._endings[sid]], timeout=END_SECONDS)
 
     async def _tell(self, event: str, namespace: str, *args: Any) -> Any:
-        """Call the handler of a session's begin or end, once, with as many of the arguments as it takes."""
+        """Call the handler of a session's begin or end."""
         handler, args = self._get_event_handler(event, namespace, args)
         if handler is None:
             namespaced, args = self._get_namespace_handler(namespace, args)
@@ -270,8 +268,7 @@ class Server(socketio.AsyncServer):
             handler = getattr(namespaced, f"on_{event}", None)
             if handler is None:
                 return await namespaced.trigger_event(event, *args)
-        result = handler(*args[: _takes(handler, len(args))])
-        return await result if inspect.isawaitable(result) else result
+        return await call_fitting(handler, *args)
 
     def close_socket(self, socket: Socket, code: str, *, reconnect: bool) -> None:
         """Say why, then end the connection; without `reconnect` a DISCONNECT keeps stock clients from coming back."""
@@ -401,46 +398,3 @@ class Server(socketio.AsyncServer):
             self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
         while self._tasks or self._leaving:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
-
-
-def _takes(handler: Callable[..., Any], offered: int) -> int:
-    """How many of the arguments offered a handler can be called with, the first ones."""
-    signature = inspect.signature(handler)
-    for count in range(offered, 0, -1):
-        try:
-            signature.bind(*range(count))
-        except TypeError:
-            continue
-        return count
-    return offered
-
-
-def is_same_origin(origin: str, host: str) -> bool:
-    """Whether a page comes from the host and port that it connects to; a proxy may have taken the TLS off."""
-    return origin.partition("://")[2] == host
-
-
-def create_server(
-    *,
-    ping_interval_ms: int = 25_000,
-    ping_timeout_ms: int = 20_000,
-    limits: Limits = DEFAULT_LIMITS,
-    origin_allowed: Callable[[str, str], bool] = is_same_origin,
-    on_limit: Callable[[str], None] = lambda limit: None,
-    **options: Any,
-) -> Server:
-    """A Socket.IO server, to be made inside the running loop, then `attach_to` an aiohttp application.
-
-    `limits` bound what a client may cost, `on_limit(name)` is told when one is reached. `origin_allowed(origin, host)`
-    says whether a web page of an origin may connect to this host and port; by default those of the server itself.
-    Other options are python-socketio's (`namespaces`, `always_connect`, …). Whoever serves the application with
-    `Server.listen` gets the cheapest websockets; any other way works as well. `shutdown()` belongs before the end.
-    """
-    return Server(
-        ping_interval_ms=ping_interval_ms,
-        ping_timeout_ms=ping_timeout_ms,
-        limits=limits,
-        origin_allowed=origin_allowed,
-        on_limit=on_limit,
-        **options,
-    )

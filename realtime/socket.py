@@ -5,107 +5,31 @@ the end of the loop tick, because uvloop makes each write a system call; on poll
 """
 
 import asyncio
-import base64
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from realtime.frames import CLOSE, NOOP, PING, RECORD_SEPARATOR, Packet
-from realtime.handshake import Handshake
-from realtime.limits import Limits
+from realtime.frames import NOOP, PING, Packet
+from realtime.long_polling import LongPolling, attachment_of
 from realtime.packets import MalformedPacket, PastLimit
-from realtime.timeouts import Timeout, Timeouts
+from realtime.sockets import Sockets
 from realtime.websocket import MESSAGE_TOO_BIG, NORMAL_CLOSURE, WebSocket
 
-POLL_PACKETS_MAX: Final = 16
-"""Packets that one poll brings: the stock Python client gives up its connection over more."""
-LAZY_SECONDS: Final = 0.1
-"""How long droppable packets wait for company: in a busy room most of their cost is writing each by itself."""
-LAZY_AT_ONCE: Final = 1_000
-"""Sockets written to before the loop may do something else; one takes it up to 10 µs."""
 UNCHECKED_BYTES: Final = 4_096
 """A buffer shorter than this is not looked at."""
-
-
-class Receiver(Protocol):
-    """What sockets hand their packets to."""
-
-    def opened(self, socket: "Socket", handshake: Handshake) -> None:
-        """A connection has begun."""
-
-    def received(self, socket: "Socket", message: bytes) -> None:
-        """A Socket.IO packet as text. Raises: MalformedPacket."""
-
-    def received_binary(self, socket: "Socket", attachment: bytes) -> None:
-        """A binary attachment. Raises: MalformedPacket."""
-
-    def malformed(self, socket: "Socket", fault: MalformedPacket) -> None:
-        """The client broke the protocol."""
-
-    def overrun(self, socket: "Socket") -> None:
-        """The client does not read what it is sent."""
-
-    def closed(self, socket: "Socket", reason: str) -> None:
-        """The connection is over; called once."""
-
-
-class Sockets:
-    """What all sockets of a server share: their bounds, their timeouts, and the flush at the end of a tick.
-
-    `dropped` counts droppable packets that were left out for clients that lag behind.
-    """
-
-    def __init__(self, receiver: Receiver, limits: Limits, ping_interval_ms: int, ping_timeout_ms: int) -> None:
-        self.receiver = receiver
-        self.limits = limits
-        self.dropped = 0
-        timeouts = Timeouts()
-        self.timeouts = timeouts
-        self.quiet: Timeout[Socket] = timeouts.after(ping_interval_ms / 1000, Socket.ping)
-        self.unanswered: Timeout[Socket] = timeouts.after(ping_timeout_ms / 1000, Socket.ping_timeout)
-        self.stalled: Timeout[Socket] = timeouts.after(limits.buffered_seconds, receiver.overrun)
-        self._loop = asyncio.get_running_loop()
-        self._unflushed: list[Socket] = []
-        self._lazy: list[Socket] = []
-
-    def flush_later(self, socket: "Socket") -> None:
-        """Have a socket write its buffer at the end of this tick."""
-        if not self._unflushed:
-            self._loop.call_soon(self._flush_all)
-        self._unflushed.append(socket)
-
-    def flush_lazily(self, socket: "Socket") -> None:
-        """Have a socket write its buffer in a moment, unless it has by then."""
-        if not self._lazy:
-            self._loop.call_later(LAZY_SECONDS, self._flush_lazy)
-        self._lazy.append(socket)
-
-    def _flush_lazy(self) -> None:
-        sockets = self._lazy[:LAZY_AT_ONCE]
-        del self._lazy[:LAZY_AT_ONCE]
-        for socket in sockets:
-            socket.flush()
-        if self._lazy:
-            self._loop.call_soon(self._flush_lazy)
-
-    def _flush_all(self) -> None:
-        sockets, self._unflushed = self._unflushed, []
-        for socket in sockets:
-            socket.flush()
 
 
 class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_all", "_answer", "_buffer", "_buffered", "_code", "_held", "_lazy", "_poll", "_posting", "_unflushed",
-        "_websocket",
-        "closed", "cut", "probing", "sessions", "sid",
+        "_all", "_answer", "_buffer", "_buffered", "_code", "_held", "_lazy", "_unflushed", "_websocket", "closed",
+        "cut", "polling", "sessions", "sid",
     )  # fmt: skip
 
     def __init__(self, sid: str, sockets: Sockets) -> None:
         self.sid = sid
         self.closed = False
         self.cut = False
-        self.probing = False
+        self.polling: LongPolling | None = None
         self.sessions: dict[str, Any] = {}
         self._all = sockets
         self._buffer: list[Packet] = []
@@ -113,9 +37,7 @@ class Socket:
         self._code = NORMAL_CLOSURE
         self._held: asyncio.Future[None] | None = None
         self._unflushed = False
-        self._posting = False
         self._lazy = False
-        self._poll: asyncio.Future[None] | None = None
         self._answer: asyncio.Future[None] | None = None
         self._websocket: WebSocket | None = None
         sockets.quiet.begin(self)
@@ -146,11 +68,8 @@ class Socket:
             elif not self._unflushed:
                 self._unflushed = True
                 self._all.flush_later(self)
-        elif self._poll is not None:
-            if not self._poll.done():
-                self._poll.set_result(None)
-            elif len(self._buffer) == 1:
-                self._all.stalled.begin(self)
+        elif self.polling is not None and not self.polling.release() and len(self._buffer) == 1:
+            self._all.stalled.begin(self)
 
     def _may_buffer(self, packet: Packet) -> bool:
         """Whether the packet that was just queued stays."""
@@ -232,7 +151,7 @@ class Socket:
             self._pong()
         elif packet == b"1":
             # The client knows: whatever waits for it is not delivered, and a poll that waits comes back empty.
-            self._buffer = [NOOP] if self._poll is not None and not self._poll.done() else []
+            self._buffer = [NOOP] if self.polling is not None and self.polling.is_waiting else []
             self.end("transport close")
         else:
             raise MalformedPacket("unexpected Engine.IO packet")
@@ -257,7 +176,6 @@ class Socket:
     def attach(self, websocket: WebSocket, opening: bytes = b"") -> None:
         """Go on over a websocket: from the start, its `opening` not written yet, or after an upgrade from polling."""
         self._websocket = websocket
-        self.probing = False
         self._all.stalled.end(self)
         websocket.consumer = self
         packets, self._buffer, self._buffered = self._buffer, [], 0
@@ -295,68 +213,33 @@ class Socket:
 
     # --- long-polling ---------------------------------------------------------------------------------------------
 
-    async def poll(self) -> bytes | None:
-        """The next polling payload: all that is buffered, waiting for the first packet.
-
-        Behind the last packet of a closed connection comes CLOSE, unless the client has closed it. Returns None when
-        another poll is already waiting, which ends the connection, as the protocol asks.
-        """
-        if self._poll is not None and not self._poll.done():
-            self.end("transport error")
-            return None
-        self._poll = asyncio.get_running_loop().create_future()
-        self._all.stalled.end(self)
-        if not self._buffer and not self.probing and not self.closed:
-            await self._poll
-        else:
-            self._poll.set_result(None)
-        packets, self._buffer = self._buffer[:POLL_PACKETS_MAX], self._buffer[POLL_PACKETS_MAX:]
-        self._buffered = sum(len(packet.frame) for packet in self._buffer)
-        if self._buffer:
-            self._all.stalled.begin(self)
-        elif packets != [NOOP] and len(packets) < POLL_PACKETS_MAX and (self.closed or not packets):
-            packets.append(CLOSE if self.closed else NOOP)
-        return RECORD_SEPARATOR.join([packet.for_polling() for packet in packets])
-
-    def opened_for_polling(self) -> None:
-        """The first poll has been answered by the handshake itself."""
-        self._poll = asyncio.get_running_loop().create_future()
-        self._poll.set_result(None)
-
     @property
     def is_polling(self) -> bool:
         """Whether the client comes by polling, so that it may upgrade."""
-        return self._websocket is None and self._poll is not None
+        return self._websocket is None and self.polling is not None
 
-    def probe(self) -> None:
-        """An upgrade is under way: polls come back at once."""
-        self.probing = True
-        self._release_poll()
+    def poll_until(self, limit: int) -> list[Packet]:
+        """Take so many of the buffered packets for a poll; what is left is held against the client until the next."""
+        packets, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        self._buffered = sum(len(packet.frame) for packet in self._buffer)
+        if self._buffer:
+            self._all.stalled.begin(self)
+        else:
+            self._all.stalled.end(self)
+        return packets
 
-    def _release_poll(self) -> None:
-        if self._poll is not None and not self._poll.done():
-            self._poll.set_result(None)
+    @property
+    def has_unread(self) -> bool:
+        """Whether something is buffered."""
+        return bool(self._buffer)
 
     @property
     def has_goodbye(self) -> bool:
         """Whether a polling client has something left to fetch."""
-        return self.is_polling and (bool(self._buffer) or (self._poll is not None and not self._poll.done()))
+        return self.is_polling and (self.has_unread or (self.polling is not None and self.polling.is_waiting))
 
-    def begin_post(self) -> bool:
-        """A POST begins; False, and the end of the connection, when another is under way: they have no order."""
-        if self._posting:
-            self.end("transport error")
-            return False
-        self._posting = True
-        return True
-
-    def end_post(self) -> None:
-        """The POST has been taken, or refused."""
-        self._posting = False
-
-    async def post(self, body: bytes) -> None:
-        """Take a polling payload. Raises: MalformedPacket, after which the connection is over."""
-        packets = body.split(RECORD_SEPARATOR)
+    async def post(self, packets: list[bytes]) -> None:
+        """Take the packets of a POST. Raises: MalformedPacket, after which the connection is over."""
         if len(packets) > self._all.limits.packets_per_post:
             raise PastLimit("packets_per_post")
         for packet in packets:
@@ -365,11 +248,7 @@ class Socket:
             if self.closed:
                 return
             if packet[:1] == b"b":
-                try:
-                    attachment = base64.b64decode(packet[1:], validate=True)
-                except ValueError as error:
-                    raise MalformedPacket("bad base64") from error
-                self._all.receiver.received_binary(self, attachment)
+                self._all.receiver.received_binary(self, attachment_of(packet))
             else:
                 self._packet(packet)
 
@@ -384,7 +263,8 @@ class Socket:
         shared.quiet.end(self)
         shared.unanswered.end(self)
         shared.stalled.end(self)
-        self._release_poll()
+        if self.polling is not None:
+            self.polling.release()
         self.release()
         if self._websocket is not None:
             self._write(self._websocket)

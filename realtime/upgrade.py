@@ -27,13 +27,13 @@ class Upgrade:
 
     def text(self, message: bytes) -> None:
         """Take a step of the upgrade; anything else ends it, and polling goes on."""
-        websocket = self._websocket
-        if websocket is None:
+        websocket, polling = self._websocket, self._socket.polling
+        if websocket is None or polling is None:
             return
-        if message == b"2probe" and not self._probed and self._socket.is_polling and not self._socket.probing:
+        if message == b"2probe" and not self._probed and self._socket.is_polling and not polling.probing:
             self._probed = True
             websocket.write(PROBE_ANSWER.frame)
-            self._socket.probe()
+            polling.probe()
         elif message == b"5" and self._probed and self._socket.is_polling and not self._socket.closed:
             self._under_way.end(self)
             self._socket.attach(websocket)
@@ -66,4 +66,5 @@ class Upgrade:
         self._websocket = None
         if self._probed:
             self._probed = False
-            self._socket.probing = False
+            if self._socket.polling is not None:
+                self._socket.polling.end_probe()

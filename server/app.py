@@ -35,12 +35,14 @@ from handlers.services import Services
 from handlers.unread import UnreadCounts
 from protocol.events import NotificationSent
 from realtime.cluster import Cluster
+from realtime.create import create_server
 from realtime.doubt import Doubt
 from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
 from realtime.offsets import Stamps
 from realtime.recovery import Recovery
-from realtime.server import Server, create_server
+from realtime.redis_servers import redis_source
+from realtime.server import Server
 from server.bus_metrics import BusCollector
 from server.catalogue import event_names
 from server.garbage import Garbage
@@ -52,7 +54,6 @@ from server.loop_lag import LoopLag
 from server.moderation import Webhook, load_hook
 from server.origins import origin_check
 from server.presence import make_presence
-from server.redis_source import redis_source
 from server.settings import Settings
 from server.signing import development_tokens
 from server.telemetry import Metrics

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from auth.keys import HMAC_MIN_BYTES, PUBLIC_KEY_ALGORITHMS, StaticKeys
 from realtime.limits import Limits
-from server.redis_url import parse_redis_url
+from realtime.redis_url import parse_redis_url
 
 SECRET_MIN_BYTES = min(HMAC_MIN_BYTES.values())
 SHOWN_MAX_CHARACTERS = 80

@@ -6,8 +6,8 @@ from typing import Any
 
 from realtime.cluster import Cluster
 from realtime.listener import SUBSCRIBE_SECONDS
+from realtime.redis_servers import redis_source
 from realtime.redis_source import RedisSource
-from server.redis_source import redis_source
 from tests.senders import until
 
 

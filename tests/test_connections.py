@@ -14,11 +14,11 @@ from protocol.errors import TokenRevoked, UserBlocked
 from realtime.cluster import Cluster
 from realtime.limits import Limits
 from realtime.manager import Session
+from realtime.redis_servers import redis_source
 from realtime.server import Server
 from realtime.socket import Socket
 from server.app import utc_now
 from server.embedded import EmbeddedServers
-from server.redis_source import redis_source
 from storage.mongo import Mongo, PyMongoClient
 from storage.revocations import RevocationStore
 from tests.clients.user import eventually

@@ -10,8 +10,8 @@ from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
 from realtime.limits import Limits
 from realtime.manager import Manager
+from realtime.redis_servers import redis_source
 from server.embedded import EmbeddedServers
-from server.redis_source import redis_source
 from tests.proxy import Proxy
 from tests.senders import until
 

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from realtime import Limits, create_server
 from realtime.frames import Packet
 from realtime.handshake import Handshake
+from realtime.long_polling import LongPolling
 from realtime.packets import MalformedPacket
 from realtime.rate import Rate
-from realtime.socket import Socket, Sockets
+from realtime.socket import Socket
+from realtime.sockets import Sockets
 from tests.clients.raw import ENDPOINT, RawSocket, raw_socket
 from tests.clients.user import eventually
 from tests.nodes import Node
@@ -214,7 +216,7 @@ async def test_who_lags_is_spared_what_is_soon_out_of_date() -> None:
     receiver = Quiet()
     sockets = Sockets(receiver, Limits(buffered_bytes=100_000), 25_000, 20_000)
     client = Socket("sid", sockets)
-    client.opened_for_polling()
+    client.polling = LongPolling(client)
     message, typing = Packet(b"m" * 10_000), Packet(b"t" * 100, droppable=True)
     for _ in range(9):
         client.send(message)
@@ -222,7 +224,7 @@ async def test_who_lags_is_spared_what_is_soon_out_of_date() -> None:
     assert sockets.dropped == 5
     assert not receiver.cut
     got = b""
-    while b"m" in (payload := await client.poll() or b""):
+    while b"m" in (payload := await client.polling.poll() or b""):
         got += payload
     assert (got.count(b"m"), got.count(b"t")) == (90_000, 400)
     client.end("test")

@@ -14,8 +14,8 @@ from realtime.cluster import Cluster
 from realtime.frames import Packet, websocket_frame
 from realtime.recovery_log import LOG_ENTRIES, LOG_SECONDS, READ_ENTRIES, RENEW_SECONDS, Renewals
 from realtime.redis_clock import RedisClock
+from realtime.redis_servers import redis_source
 from server.embedded import EmbeddedServers
-from server.redis_source import redis_source
 from tests.proxy import Proxy
 from tests.senders import until
 

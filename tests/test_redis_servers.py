@@ -12,7 +12,7 @@ from presence.redis_state import RedisState
 from presence.state import Report
 from protocol.types import PresenceStatus
 from realtime.frames import Packet
-from server.redis_source import redis_source
+from realtime.redis_servers import redis_source
 from tests.clients.user import Client, ok
 from tests.ears import Ear, MakeEar, ears
 from tests.senders import until

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.redis_url import SCHEMES, RedisUrl, parse_redis_url
+from realtime.redis_url import SCHEMES, RedisUrl, parse_redis_url
 
 HOSTS = st.tuples(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True), st.integers(1, 65535))
 

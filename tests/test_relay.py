@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from realtime.create import create_server
+from realtime.redis_servers import redis_source
 from realtime.relay import Relay
-from realtime.server import create_server
 from server.embedded import EmbeddedServers
-from server.redis_source import redis_source
 from tests.clients.javascript import JavaScriptClient
 from tests.clients.user import eventually
 from tests.conftest import require_node

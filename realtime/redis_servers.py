@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from realtime.redis_source import RedisSource
-from server.redis_url import RedisUrl, parse_redis_url
+from realtime.redis_url import RedisUrl, parse_redis_url
 
 FIND_SECONDS: Final = 0.3
 """Longest wait for one sentinel, or one server of a cluster; a dead one must not hold up the search."""
