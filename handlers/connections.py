@@ -57,6 +57,8 @@ class Connections:
         self._close = close
         self._clock = clock
         self._monotonic = monotonic
+        self.ended = 0
+        """Sessions, since the start."""
         self._open: dict[str, Connection] = {}
         self._expiries = ExpirySchedule(monotonic())
         self._task: asyncio.Task[None] | None = None
@@ -74,6 +76,7 @@ class Connections:
 
     def closed(self, session_id: str) -> None:
         """A session has ended."""
+        self.ended += 1
         self._open.pop(session_id, None)
         self._expiries.drop(session_id)
 

@@ -113,13 +113,13 @@ class Delivery:
         """Send a stored message to all members on all nodes, but for one session. Never waits."""
         packet = event_packet(MessageReceived.wire_name, message_json)
         self._offer(message.room_id, message.seq, Delivered(packet, skip, message))
-        self._cluster.publish(room_name(message.room_id), message.seq, packet.payload)
+        self._cluster.publish(room_name(message.room_id), message.seq, packet, skip=skip)
 
     def publish_change(self, room_id: str, seq: int, event: ServerEvent) -> None:
         """Tell all members on all nodes of a change to a stored message, behind the message itself. Never waits."""
         packet = self.tell_change(room_id, seq, event)
         # A negative number: about that message, and none itself.
-        self._cluster.publish(room_name(room_id), -seq, packet.payload)
+        self._cluster.publish(room_name(room_id), -seq, packet)
 
     def tell_change(self, room_id: str, seq: int, event: ServerEvent) -> Packet:
         """Tell the members on this node alone."""
@@ -127,12 +127,12 @@ class Delivery:
         self._offer_behind(room_id, seq, packet)
         return packet
 
-    def arrived(self, room_id: str, seq: int, payload: bytes) -> None:
+    def arrived(self, room_id: str, seq: int, packet: Packet, skip: str | None) -> None:
         """Take a message that another node has published, or a change of one."""
         if seq < 0:
-            self._offer_behind(room_id, -seq, Packet(payload))
+            self._offer_behind(room_id, -seq, packet)
         else:
-            self._offer(room_id, seq, Delivered(Packet(payload)))
+            self._offer(room_id, seq, Delivered(packet, skip))
 
     def _offer_behind(self, room_id: str, seq: int, packet: Packet) -> None:
         gate = self._gates.get(room_id)

@@ -2,17 +2,18 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import structlog
 
 from handlers.delivery import Delivery, room_name, user_name
+from handlers.packets import server_packet
 from protocol.events import ServerEvent
 from realtime.cluster import Cluster
 from realtime.frames import Packet
-from realtime.manager import Manager, event_packet
+from realtime.manager import Manager
 from storage.messages import MessageLog
 
 _ADMIT: Final = "admit"
@@ -43,7 +44,8 @@ class Fanout:
 
     Changes of membership go on the room's own channel, so that they stand in line with the room's messages, and on
     the user's, which every node with a device of theirs listens to; they are confirmed before the caller goes on.
-    `on_event(name, payload)` overhears what is told to a whole room or user; it is synchronous and must not raise.
+    `on_event(name, payload)` overhears what is told to a whole room or user, `on_heard` what another node tells them;
+    both are synchronous and must not raise.
 
     `on_entered(session_id, room_ids)` tells that a session of this node is let into rooms; `on_left(user_id, room_id)`
     that somebody, on whatever node, was taken out of a room that this node listens to. Both are synchronous.
@@ -63,6 +65,7 @@ class Fanout:
         self._listening: dict[str, int] = {}
         self._numbers = itertools.count()
         self.on_event: Callable[[str, bytes], None] = lambda name, payload: None
+        self.on_heard: Callable[[str, bytes], None] = lambda name, payload: None
         manager.on_filled = self._filled
         manager.on_emptied = self._emptied
         cluster.on_frame = self._frame
@@ -112,31 +115,32 @@ class Fanout:
 
     def to_others(self, room_id: str, user_id: str, event: ServerEvent) -> None:
         """Tell a room's connected members, all devices of one of them left out. Never waits."""
-        packet = event_packet(event.wire_name, event.wire_json())
+        packet = server_packet(event)
         self._manager.broadcast_unless(room_name(room_id), packet, user_name(user_id))
-        self._cluster.publish(room_name(room_id), None, packet.payload, unless=user_name(user_id))
+        self._cluster.publish(room_name(room_id), None, packet, unless=user_name(user_id))
 
     def to_user_here(self, user_id: str, event: ServerEvent) -> None:
         """Tell a user's devices on this node alone. Never waits."""
-        self._manager.broadcast(user_name(user_id), event_packet(event.wire_name, event.wire_json()))
+        self._manager.broadcast(user_name(user_id), server_packet(event))
 
     def _emit(self, name: str, event: ServerEvent, skip: str | None) -> None:
-        packet = event_packet(event.wire_name, event.wire_json())
-        self.on_event(name, packet.payload)
+        packet = server_packet(event)
+        self.on_event(name, packet.plain_payload)
         self._manager.broadcast(name, packet, skip)
-        self._cluster.publish(name, None, packet.payload)
+        self._cluster.publish(name, None, packet, skip=skip)
 
-    def _frame(self, name: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
+    def _frame(self, name: str, seq: int | None, packet: Packet, skip: str | None, unless: str | None) -> None:
         """Another node's event for our members."""
         if seq is not None:
-            self._delivery.arrived(name.removeprefix("room:"), seq, payload)
+            self._delivery.arrived(name.removeprefix("room:"), seq, packet, skip)
         elif unless is not None:
-            self._manager.broadcast_unless(name, Packet(payload), unless)
+            self._manager.broadcast_unless(name, packet, unless)
         elif (listener := self._listener(name)) is not None:
-            listener.heard(_key(name), payload)
+            listener.heard(_key(name), packet.plain_payload)
         else:
-            self.on_event(name, payload)
-            self._manager.broadcast(name, Packet(payload))
+            self.on_event(name, packet.plain_payload)
+            self.on_heard(name, packet.plain_payload)
+            self._manager.broadcast(name, packet, skip)
 
     # --- changes that nodes take note of ----------------------------------------------------------------------------
 
@@ -300,6 +304,15 @@ class Fanout:
         """The rooms that any of the user's devices on this node is in."""
         names = {name for session in self._manager.members(user_name(user_id)) for name in session.rooms}
         return {name.removeprefix("room:") for name in names if name.startswith("room:")}
+
+    def met_here(self, user_id: str, others: Iterable[str]) -> set[str]:
+        """Those of the others whose devices on this node share a room with the user's."""
+        mine = {room_name(room_id) for room_id in self.rooms_of(user_id)}
+        return {
+            other
+            for other in others
+            if any(not mine.isdisjoint(session.rooms) for session in self._manager.members(user_name(other)))
+        }
 
     async def close(self) -> None:
         """Stop catching up."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from auth.caller import Caller
 from auth.permissions import not_a_member
 from handlers.badges import tell_unread
+from handlers.messages import Answer
 from handlers.pages import decode_cursor, encode_cursor, moment_key, parse_moment_key
 from handlers.room_sizes import RoomSizes
 from handlers.rooms import find_joined_room
@@ -32,6 +33,30 @@ async def mark_read(caller: Caller, command: ReachSeq, services: Services) -> Re
     membership = services.members.receipts.advance(membership, read_seq=seq)
     state = (await services.unread.of([membership]))[command.room_id]
     return ReadReply(read_seq=membership.read_seq, unread=state.unread, mentions=state.mentions)
+
+
+def mark_delivered_at_once(caller: Caller, command: ReachSeq, services: Services, answer: Answer) -> bool:
+    """The same for a member of whom, and of whose room, this node knows enough without a wait; else False."""
+    membership = _known_membership(caller, command, services)
+    if membership is None:
+        return False
+    stands = services.members.receipts.advance(membership, delivered_seq=command.seq)
+    answer(DeliveredReply(delivered_seq=stands.delivered_seq))
+    return True
+
+
+def mark_read_at_once(caller: Caller, command: ReachSeq, services: Services, answer: Answer) -> bool:
+    """The same for a member of whom, and of whose room, this node knows enough without a wait; else False."""
+    membership = _known_membership(caller, command, services)
+    if membership is None:
+        return False
+    read_seq = max(membership.read_seq, command.seq)
+    state = services.unread.at(command.room_id, caller.user_id, read_seq)
+    if state is None:
+        return False
+    services.members.receipts.advance(membership, read_seq=read_seq)
+    answer(ReadReply(read_seq=read_seq, unread=state.unread, mentions=state.mentions))
+    return True
 
 
 async def list_receipts(caller: Caller, command: ListReceipts, services: Services) -> ReceiptsPage:
@@ -70,15 +95,25 @@ async def publish_receipts(receipts: Sequence[Receipt], sizes: RoomSizes, servic
 
 async def _find_membership(caller: Caller, room_id: str, services: Services) -> Membership:
     """The caller's place in a room. Raises: NotFound for a room that they may not see, Forbidden."""
+    if services.fanout.is_in(caller.session_id, room_id):
+        membership = await services.member_cache.get(room_id, caller.user_id)
+        if membership is not None and services.fanout.is_in(caller.session_id, room_id):
+            return membership
     membership = await services.members.get(room_id, caller.user_id)
-    if membership is not None and services.fanout.is_in(caller.session_id, room_id):
-        return membership
     record = await services.rooms.get(room_id)
     if record is None:
         raise NotFound
     if membership is None:
         raise not_a_member(record.kind)
     return membership
+
+
+def _known_membership(caller: Caller, command: ReachSeq, services: Services) -> Membership | None:
+    """The caller's place in a room that has this seq, as far as that is known here without a wait."""
+    last = services.delivery.last(command.room_id)
+    if last is None or last < command.seq or not services.fanout.is_in(caller.session_id, command.room_id):
+        return None
+    return services.member_cache.peek(command.room_id, caller.user_id)
 
 
 async def _within_room(command: ReachSeq, services: Services) -> int:

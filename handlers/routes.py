@@ -72,8 +72,8 @@ ROUTES: dict[str, Route] = {
     "message:delete": Route(commands.NameMessage, changes.delete_message),
     "message:react": Route(commands.React, changes.react),
     "message:pin": Route(commands.PinMessage, changes.pin_message),
-    "message:delivered": Route(commands.ReachSeq, receipts.mark_delivered),
-    "message:read": Route(commands.ReachSeq, receipts.mark_read),
+    "message:delivered": Route(commands.ReachSeq, receipts.mark_delivered, receipts.mark_delivered_at_once),
+    "message:read": Route(commands.ReachSeq, receipts.mark_read, receipts.mark_read_at_once),
     "message:receipts": Route(commands.ListReceipts, receipts.list_receipts),
     "message:report": Route(commands.ReportMessage, reports.report_message),
     # people and session
@@ -85,8 +85,8 @@ ROUTES: dict[str, Route] = {
     "notification:list": Route(commands.ListNotifications, notifications.list_notifications),
     "notification:read": Route(commands.ReadNotifications, notifications.read_notifications),
     # typing and presence
-    "typing:start": Route(commands.InRoom, typing_status.start_typing),
-    "typing:stop": Route(commands.InRoom, typing_status.stop_typing),
+    "typing:start": Route(commands.InRoom, typing_status.start_typing, typing_status.start_at_once),
+    "typing:stop": Route(commands.InRoom, typing_status.stop_typing, typing_status.stop_at_once),
     "presence:set": Route(commands.SetPresence, presence.set_presence),
     "presence:get": Route(commands.GetPresence, presence.get_presence),
     "presence:subscribe": Route(commands.WatchPresence, presence.subscribe_presence),

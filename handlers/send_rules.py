@@ -72,6 +72,11 @@ class SendRules:
         peer = rules.peer_of(user_id)
         return peer is None or self._blocks.peek(user_id, peer) == frozenset()
 
+    async def are_parted(self, user_id: str, room_id: str) -> bool:
+        """Whether this is a direct room, and one of the two has blocked the other. Raises: NotFound, store's errors."""
+        peer = (await self._rules(room_id)).peer_of(user_id)
+        return peer is not None and await self._blocks.is_blocked_either(user_id, peer)
+
     async def apply(self, caller: Caller, command: SendMessage) -> str | None:
         """The text to store, as the hook would have it.
 

@@ -10,6 +10,7 @@ from handlers.block_cache import BlockCache
 from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
+from handlers.member_cache import MemberCache
 from handlers.notifier import Notifier
 from handlers.revocations import RevocationWatch
 from handlers.room_records import RoomRecords
@@ -64,6 +65,7 @@ class Services:
     threads: ThreadStore
     room_records: RoomRecords
     unread: UnreadCounts
+    member_cache: MemberCache
     badges: Badges
     tracker: Tracker
     watching: Watching

@@ -33,6 +33,7 @@ async def open_session(
     caller: Caller, session_id: str, device_id: str | None, limits: dict[str, int], services: Services
 ) -> SessionReady:
     """Put a session into its user's rooms, then read what it is greeted with, so that nothing falls between."""
+    services.tracker.await_return(caller.user_id)
     if has_profile(caller):
         opening, _ = await asyncio.gather(_enter(caller, session_id, services), keep_profile(caller, services))
     else:

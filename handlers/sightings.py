@@ -36,15 +36,12 @@ class Sightings:
 
     def present(self, user_id: str, sighting: Sighting) -> Presence:
         """How a user looks now, by the word of the nodes that live."""
-        here = self._tracker.node_id
+        here, local = self._tracker.node_id, self._tracker.local(user_id)
         # Of this node's own word only the latest counts, not what it has said to Redis.
-        reports = {
-            node: report for node, report in sighting.reports.items() if node != here and self._tracker.lives(node)
-        }
-        local = self._tracker.local(user_id)
+        reports = [report for node, report in sighting.reports.items() if node != here and self._tracker.lives(node)]
         if local is not None:
-            reports[here] = local
-        return present(reports.values(), [sighting.seen])
+            reports.append(local)
+        return present(reports, sighting.seen)
 
     async def read(self, sightings: Mapping[str, Sighting]) -> None:
         """Bring these up to what Redis and MongoDB say, by user. Raises: the store's errors; a Redis away is none."""

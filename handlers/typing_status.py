@@ -1,10 +1,11 @@
 """Who is typing (wire contract, section 5). Nothing of it is stored."""
 
 from auth.caller import Caller
+from handlers.messages import Answer
 from handlers.rooms import find_joined_room
 from handlers.services import Services
 from protocol.commands import InRoom
-from protocol.replies import Reply
+from protocol.replies import DONE, Reply
 
 
 async def start_typing(caller: Caller, command: InRoom, services: Services) -> Reply:
@@ -15,11 +16,22 @@ async def start_typing(caller: Caller, command: InRoom, services: Services) -> R
     await _check_joined(caller, command.room_id, services)
     if caller.session_id is None or services.typing.renew(command.room_id, caller.user_id, caller.session_id):
         return Reply()
-    record = await services.rooms.get(command.room_id)
-    peer = None if record is None else record.peer_of(caller.user_id)
-    if peer is None or not await services.block_cache.is_blocked_either(caller.user_id, peer):
+    if not await services.send_rules.are_parted(caller.user_id, command.room_id):
         services.typing.start(command.room_id, caller.user_id, caller.session_id)
     return Reply()
+
+
+def start_at_once(caller: Caller, command: InRoom, services: Services, answer: Answer) -> bool:
+    """The same for a member of whom this node knows, without a wait, that nobody may miss it; else False."""
+    room_id, user_id, session_id = command.room_id, caller.user_id, caller.session_id
+    if session_id is None or not services.fanout.is_in(session_id, room_id):
+        return False
+    if not services.typing.renew(room_id, user_id, session_id):
+        if not services.send_rules.none_apply(user_id, room_id):
+            return False
+        services.typing.start(room_id, user_id, session_id)
+    answer(DONE)
+    return True
 
 
 async def stop_typing(caller: Caller, command: InRoom, services: Services) -> Reply:
@@ -28,6 +40,15 @@ async def stop_typing(caller: Caller, command: InRoom, services: Services) -> Re
     if caller.session_id is not None:
         services.typing.stop(command.room_id, caller.user_id, caller.session_id)
     return Reply()
+
+
+def stop_at_once(caller: Caller, command: InRoom, services: Services, answer: Answer) -> bool:
+    """The same for a member on this node, without a wait; else False."""
+    if caller.session_id is None or not services.fanout.is_in(caller.session_id, command.room_id):
+        return False
+    services.typing.stop(command.room_id, caller.user_id, caller.session_id)
+    answer(DONE)
+    return True
 
 
 async def _check_joined(caller: Caller, room_id: str, services: Services) -> None:

@@ -77,6 +77,19 @@ class UnreadCounts:
         if tally is not None:
             self._held -= tally.size
 
+    def at(self, room_id: str, user_id: str, read_seq: int) -> Unread | None:
+        """What a member who has read up to there has not read, if that is known here without a wait."""
+        tally = self._tallies.get(room_id)
+        if tally is None or self._delivery.certain((room_id,)).get(room_id) != tally.last:
+            return None
+        above = tally.above(user_id, max(read_seq, tally.floor))
+        if read_seq >= tally.floor:
+            return above
+        counted = tally.counted.get(user_id)
+        if counted is None or counted.read_seq != read_seq:
+            return None
+        return Unread(counted.unread.unread + above.unread, counted.unread.mentions + above.mentions)
+
     # --- from the store -------------------------------------------------------------------------------------------
 
     async def _newest(self, tallies: dict[str, Tally]) -> dict[str, LastMessage]:

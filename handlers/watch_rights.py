@@ -80,9 +80,8 @@ class WatchRights:
         return met - await self._blocks.parted_from(user_id, strangers) if strangers else met
 
     async def _met(self, user_id: str, others: set[str]) -> set[str]:
-        mine = self._fanout.rooms_of(user_id)
-        met = {other for other in others if other == user_id or not mine.isdisjoint(self._fanout.rooms_of(other))}
-        return met | await self._members.met_in(mine, others - met)
+        met = self._fanout.met_here(user_id, others) | (others & {user_id})
+        return met | await self._members.met_in(self._fanout.rooms_of(user_id), others - met)
 
     async def peers_of(self, session_id: str) -> set[str]:
         """The other sides of a session's direct rooms. Raises: the store's errors."""

@@ -42,10 +42,10 @@ class Deadlines(Generic[Key]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop(self, now: float) -> list[Key]:
-        """Take out the keys that are due, the earliest first."""
+    def pop(self, now: float, at_most: int | None = None) -> list[Key]:
+        """Take out the keys that are due, or so many of them, the earliest first."""
         keys: list[Key] = []
-        while (due := self.next()) is not None and due <= now:
+        while len(keys) != at_most and (due := self.next()) is not None and due <= now:
             key = heapq.heappop(self._heap)[2]
             del self._due[key]
             keys.append(key)
@@ -57,13 +57,16 @@ class Alarm:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
+        self._at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, due: float | None) -> None:
         """Ring then, or at the time set before, whichever comes first; None changes nothing."""
-        if due is None or (self._timer is not None and self._timer.when() <= due):
+        if due is None or (self._timer is not None and self._at <= due):
             return
         self.stop()
+        # Kept here: uvloop gives a time that is past a handle that does not know it.
+        self._at = due
         self._timer = asyncio.get_running_loop().call_at(due, self._due)
 
     def stop(self) -> None:

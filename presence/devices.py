@@ -12,6 +12,8 @@ from protocol.types import PresenceStatus
 
 GRACE_SECONDS: Final = 5.0
 """How long a device counts after it has gone (wire contract, section 5)."""
+EXPIRED_AT_ONCE: Final = 500
+"""After a mass disconnect the loop may do something else in between; a device costs it about 10 µs."""
 LINGERING_MAX: Final = 16
 """Gone devices of one user that count on; a client that comes and goes all the time pushes its own out early."""
 
@@ -77,10 +79,16 @@ class Devices:
         """When the next grace is over."""
         return self._lingering.next()
 
+    def await_return(self, user_id: str, now: float) -> None:
+        """A user is being let in: until they are, those of their devices that have gone count on."""
+        for session_id, device in self._of_user.get(user_id, {}).items():
+            if device.gone:
+                self._lingering.set(session_id, now + GRACE_SECONDS)
+
     def expire(self, now: float) -> list[str]:
-        """Forget devices whose grace is over. Returns their users."""
+        """Forget devices whose grace is over, some at a time. Returns their users."""
         users = []
-        for session_id in self._lingering.pop(now):
+        for session_id in self._lingering.pop(now, EXPIRED_AT_ONCE):
             users.append(self._devices[session_id].user_id)
             self._remove(session_id)
         return users

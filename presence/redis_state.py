@@ -1,9 +1,10 @@
 """What Redis holds of presence, and the atomic operations on it: one Lua script each.
 
-    {prefix}:presence:nodes        sorted set: node id → the time (ms, Redis's clock) at which it counts as dead
-    {prefix}:presence:node:{node}  set: the users that this node has reported
-    {prefix}:presence:user:{user}  hash: node id → "status devices version"; `seen` → ms since the epoch
+    {P}:nodes        sorted set: node id → the time (ms, Redis's clock) at which it counts as dead
+    {P}:node:<node>  set: the users that this node has reported
+    {P}:user:<user>  hash: node id → "status devices version"; `seen` → ms since the epoch
 
+P is the prefix and `:presence`; the braces are a hash tag, so that in a cluster one script reaches all of it.
 A node renews one entry, whatever the number of its users; a report counts only while its node lives.
 """
 
@@ -12,8 +13,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from presence.nodes import LIFE_SECONDS
 from presence.state import Report
@@ -21,7 +20,6 @@ from protocol.types import PresenceStatus
 
 SEEN_SECONDS: Final = 120.0
 """How long Redis knows when somebody was last seen: until MongoDB does, which is told once a minute."""
-SOCKET_SECONDS: Final = 1.0
 SWEEP_USERS: Final = 500
 """Users of a dead node withdrawn at a time; Redis serves nobody else meanwhile."""
 _SEEN: Final = "seen"
@@ -43,21 +41,14 @@ class Stored(NamedTuple):
 
 
 class RedisState:
-    """Raises: RedisError, OSError or TimeoutError when Redis is away."""
+    """On a client that decodes, and is closed with it. Raises: RedisError, OSError or TimeoutError when it is away."""
 
-    def __init__(self, url: str, prefix: str, node_id: str) -> None:
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-            decode_responses=True,
-        )
+    def __init__(self, redis: "Redis", prefix: str, node_id: str) -> None:
+        self._redis = redis
         self._node_id = node_id
-        self._nodes = f"{prefix}:presence:nodes"
-        self._node = f"{prefix}:presence:node:"
-        self._user = f"{prefix}:presence:user:"
+        self._nodes = f"{{{prefix}:presence}}:nodes"
+        self._node = f"{{{prefix}:presence}}:node:"
+        self._user = f"{{{prefix}:presence}}:user:"
         self._heartbeat = self._script("heartbeat")
         self._report = self._script("report")
         self._sweep = self._script("sweep")

@@ -5,7 +5,7 @@ live. The order of precedence makes the two steps give what one would: the first
 any device is in. Times are milliseconds since the epoch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from protocol.types import PresenceStatus, SeenStatus
@@ -56,16 +56,15 @@ def latest(moments: Iterable[int | None]) -> int | None:
     return max((moment for moment in moments if moment is not None), default=None)
 
 
-def present(reports: Iterable[Report], left: Iterable[int | None]) -> Presence:
+def present(reports: Sequence[Report], left: int | None) -> Presence:
     """What living nodes' reports amount to; `left` is when the user was last seen on nodes that are no more."""
-    every = list(reports)
-    here = [report for report in every if report.devices]
-    status = merge(report.status for report in here)
+    here = [report for report in reports if report.devices]
+    status = here[0].status if len(here) == 1 else merge([report.status for report in here])
     if status is None:
-        return Presence("offline", latest([*(report.seen for report in every), *left]))
+        return Presence("offline", latest([left, *(report.seen for report in reports)]))
     if status is PresenceStatus.INVISIBLE:
         return OFFLINE
-    return Presence(_VISIBLE[status], None, sum(report.devices for report in here))
+    return Presence(_VISIBLE[status], None, sum([report.devices for report in here]))
 
 
 def diff(before: Presence, after: Presence) -> Change | None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from presence.deadlines import Alarm
@@ -50,7 +51,7 @@ class Tracker:
     """
 
     def __init__(
-        self, url: str, prefix: str, node_id: str, *, now: Callable[[], float], epoch_ms: Callable[[], int]
+        self, redis: "Redis", prefix: str, node_id: str, *, now: Callable[[], float], epoch_ms: Callable[[], int]
     ) -> None:
         self.node_id = node_id
         self.on_report: Callable[[str, Report], None] = lambda user_id, report: None
@@ -59,7 +60,7 @@ class Tracker:
         self.on_seen: Callable[[Mapping[str, int]], None] = lambda moments: None
         self._now = now
         self._epoch_ms = epoch_ms
-        self._redis = RedisState(url, prefix, node_id)
+        self._redis = RedisState(redis, prefix, node_id)
         self._available = False
         self._devices = Devices()
         self._grace = Alarm(self._expire)
@@ -133,6 +134,10 @@ class Tracker:
         """A device is here from now on."""
         self._devices.connect(session_id, user_id, device_id)
         self._changed(user_id)
+
+    def await_return(self, user_id: str) -> None:
+        """A device is being let in, and `connect` will follow soon; whoever is on their way back has not left."""
+        self._devices.await_return(user_id, self._now())
 
     def disconnect(self, session_id: str) -> None:
         """It has gone; it counts until its grace is over."""

@@ -8,9 +8,10 @@ from protocol.wire import Outbound
 
 
 class ServerEvent(Outbound):
-    """An event on its way to sockets."""
+    """An event on its way to sockets. A `droppable` one may be left out for a client that does not keep up."""
 
     wire_name: ClassVar[str]
+    droppable: ClassVar[bool] = False
 
 
 class SessionReady(ServerEvent):
@@ -198,6 +199,7 @@ class DeliveredUpTo(ServerEvent):
     """A member's devices have all messages up to this one."""
 
     wire_name = "message:delivered"
+    droppable = True
 
     room_id: str
     user_id: str
@@ -209,6 +211,7 @@ class ReadUpTo(ServerEvent):
     """A member has read all messages up to this one."""
 
     wire_name = "message:read"
+    droppable = True
 
     room_id: str
     user_id: str
@@ -251,6 +254,7 @@ class TypingStarted(ServerEvent):
     """Someone is typing; without word of them for so long they no longer are."""
 
     wire_name = "typing:start"
+    droppable = True
 
     room_id: str
     user_id: str
@@ -261,6 +265,7 @@ class TypingStopped(ServerEvent):
     """Someone is no longer typing."""
 
     wire_name = "typing:stop"
+    droppable = True
 
     room_id: str
     user_id: str
@@ -270,6 +275,7 @@ class UserOnline(ServerEvent):
     """A watched user has come."""
 
     wire_name = "user:online"
+    droppable = True
 
     user_id: str
     status: HereStatus
@@ -279,6 +285,7 @@ class UserStatusChanged(ServerEvent):
     """A watched user is here as before, in another status."""
 
     wire_name = "user:status"
+    droppable = True
 
     user_id: str
     status: HereStatus
@@ -288,6 +295,7 @@ class UserOffline(ServerEvent):
     """A watched user has gone, or hides; `lastSeen` is null when it is not known, or not for others to know."""
 
     wire_name = "user:offline"
+    droppable = True
 
     user_id: str
     last_seen: Moment | None

@@ -1,6 +1,6 @@
 """What acks carry beside `success: true`: one model an event (wire contract, sections 3 and 4)."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import PrivateAttr
 
@@ -38,6 +38,8 @@ class EncodedReply:
 
 
 AnyReply = Reply | EncodedReply
+DONE: Final = EncodedReply(b"{}")
+"""A reply without fields."""
 
 
 class RoomReply(Reply):

@@ -1,117 +1,158 @@
 """The bus between nodes: Redis pub/sub, one channel a room, listened to only where the room has a local member.
 
-What a node publishes in one loop tick leaves in one pipeline, in order. A publish is never awaited by an ack: what
-Redis loses, the receivers' gates find missing in MongoDB. After any gap the bus says so, and whoever owns the gates
-heals them. Every node lets itself be heard twice a second, so that the others know when one has died, or is cut off,
-with messages that it has stored and could not publish. A `request` is for changes that must have taken hold before
-somebody is told: the nodes that got it answer, and it waits for them for a second at most.
-
-Envelope: msgpack `[version, kind, origin node, fields…]`; nothing is ever unpickled.
+What a node publishes in one loop tick leaves in one script call, in order, which also writes the rooms' logs. A
+publish is never awaited by an ack: what Redis loses, the receivers' gates find missing in MongoDB. After any gap the
+bus says so, and whoever owns the gates heals them. Every node lets itself be heard twice a second, so that the others
+know when one has died, or is cut off, with messages that it has stored and could not publish. A `request` is for
+changes that must have taken hold before somebody is told: the nodes that got it answer, and it waits for them for a
+second at most.
 """
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import msgpack
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from realtime.outbox import EVERY_NODE, RETRY_SECONDS, Outbox
-from realtime.subscriptions import Subscriptions
+from realtime.envelope import ANSWER, BEAT, BYE, FRAME, HEAL, REQUEST, Envelopes, Frame, pack_frame, unpack
+from realtime.frames import Packet
+from realtime.links import Links
+from realtime.listener import HEARTBEAT_SECONDS, SILENT_BEATS, Listener
+from realtime.outbox import EVERY_NODE, Outbox
+from realtime.publisher import LOG, PUBLISH, Publisher
+from realtime.recovery_log import LogEntry, RecoveryLog
+from realtime.redis_clock import RedisClock
+from realtime.redis_source import RedisSource
+from realtime.requests import Requests
+from realtime.shards import Shards
 
-VERSION: Final = 1
-ANSWER_SECONDS: Final = 1.0
-SUBSCRIBE_SECONDS: Final = 1.0
-SOCKET_SECONDS: Final = 2.0
-HEARTBEAT_SECONDS: Final = 0.5
-SILENT_BEATS: Final = 4
-"""So many heartbeats without a word from Redis, and the connection counts as lost; without one from a node, and it
-counts as cut off. Noticing and reading the store must fit into the 5 s after which nothing may be missing."""
+COMMAND_SECONDS: Final = 2.0
 FORGET_SECONDS: Final = 600.0
 """A node that has been silent for so long is taken for dead, with nothing left that only it knows of."""
+SETTLE_SECONDS: Final = 1.0
+"""How long the start of a node is held up for the bus: what is said before it is there, others hear late."""
 CANCEL_SECONDS: Final = 0.5
-SUBSCRIBE_CHUNK: Final = 1_000
-
-_FRAME, _REQUEST, _ANSWER, _HEAL, _BEAT, _BYE = "frame", "request", "answer", "heal", "beat", "bye"
 
 log = structlog.get_logger()
+
+OnFrame = Callable[[str, int | None, Packet, str | None, str | None], None]
 
 
 class Cluster:
     """This node's end of the bus.
 
-    `on_frame(room, seq, payload)` gets what other nodes publish; `on_request(fields)` a change to apply, also
-    our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what other
-    nodes ask, with whatever msgpack takes. All are synchronous.
+    `on_frame(room, seq, packet, skip, unless)` gets what other nodes publish; `on_request(fields)` a change to apply,
+    also our own; `on_gap(rooms)` the rooms that may have missed something; `on_question[name](fields)` answers what
+    other nodes ask, with whatever msgpack takes. All are synchronous.
+
+    `taken` counts what was heard of other nodes, `echoes` our own that came back, `doubted` rooms told of by `on_gap`.
     """
 
-    def __init__(self, url: str, prefix: str, node_id: str) -> None:
+    def __init__(self, source: RedisSource, prefix: str, node_id: str) -> None:
         self.node_id = node_id
-        self.connected = False
-        self.on_frame: Callable[[str, int | None, bytes], None] = lambda room, seq, payload: None
-        self.on_request: Callable[[list[Any]], None] = lambda fields: None
+        self.on_frame: OnFrame = lambda room, seq, packet, skip, unless: None
         self.on_gap: Callable[[list[str]], None] = lambda rooms: None
-        self.on_question: dict[str, Callable[[list[Any]], Any]] = {}
-        self._prefix = f"{prefix}:bus:"
-        self._redis = _client(url)
-        self._listening = _client(url)
-        self._pubsub: PubSub | None = None
-        self._rooms = Subscriptions()
-        self._rooms.want(f"node:{node_id}")
-        self._rooms.want(EVERY_NODE)
-        self._broken = False
-        self._unpublished = False
+        self.taken = 0
+        self.echoes = 0
+        self.doubted = 0
+        self._redis = source.client(timeout_seconds=COMMAND_SECONDS, retries=1)
+        self._shards = Shards(prefix)
+        self._envelopes = Envelopes(node_id)
+        self._clock = RedisClock()
         self._nodes: dict[str, float] = {}
-        self._outbox = Outbox(self._redis, self._prefix, self._envelope(_HEAL), lambda: self.connected)
-        self._answers: dict[int, tuple[dict[tuple[str, str], Any], asyncio.Event]] = {}
-        self._numbers = itertools.count(1)
-        self._wake_subscriber = asyncio.Event()
+        self._unpublished = False
+        self._requests = Requests(node_id, self._put)
+        self.on_question = self._requests.on_question
+        self._listener = Listener(
+            source,
+            self._shards,
+            on_message=self._take,
+            on_beat=self._beat,
+            on_opened=self._opened,
+            on_connected=self._connected,
+            on_gap=self._gap,
+        )
+        self._listener.join(f"node:{node_id}")
+        self._listener.join(EVERY_NODE)
+        self._log = RecoveryLog(self._redis, self._shards, sharded=source.sharded)
+        self._publisher = Publisher(self._shards, self._clock, head=self._envelopes.frame_head, sharded=source.sharded)
+        self._outbox = Outbox(
+            self._publisher,
+            self._log,
+            self._clock,
+            heal=self._envelopes.pack(HEAL),
+            connected=lambda: self.connected,
+        )
+        self._settled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def on_request(self) -> Callable[[list[Any]], None]:
+        """Takes another node's change."""
+        return self._requests.on_request
+
+    @on_request.setter
+    def on_request(self, apply: Callable[[list[Any]], None]) -> None:
+        self._requests.on_request = apply
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Connect in the background; a Redis that is away is tried again until it is there."""
-        self._tasks = [
-            asyncio.create_task(self._listen()),
-            asyncio.create_task(self._outbox.run()),
-            asyncio.create_task(self._subscribe_all()),
-        ]
+        self._tasks = [asyncio.create_task(self._listener.run()), asyncio.create_task(self._outbox.run())]
+
+    async def settle(self) -> None:
+        """Returns when the bus was connected for the first time, or after a second: one serves without it, too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._settled.wait()
 
     async def stop(self) -> None:
         """Say goodbye and send what is pending if Redis is there, then close."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SOCKET_SECONDS):
+            async with asyncio.timeout(COMMAND_SECONDS):
                 if self.connected:
-                    self._put(EVERY_NODE, _BYE)
+                    self._put(EVERY_NODE, BYE)
                     await self._outbox.flushed.wait()
-        self.connected = False
         pending = set(self._tasks)
         while pending:
-            # Again if need be: Python 3.11's wait_for, by which the driver sends, can swallow a cancellation.
+            # Again if need be: Python 3.11's wait_for, by which the driver connects, can swallow a cancellation.
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listener.connected = False
         await self._redis.aclose()
-        await self._listening.aclose()
+
+    @property
+    def connected(self) -> bool:
+        """Whether Redis is there and everything wanted is listened to."""
+        return self._listener.connected
+
+    @property
+    def published(self) -> int:
+        """Publishes that Redis took, since the start."""
+        return self._publisher.published
 
     @property
     def failed_publishes(self) -> int:
         """Publishes that Redis did not take, since the start."""
         return self._outbox.failed
 
+    @property
+    def losses(self) -> int:
+        """How often the connection was lost, since the start."""
+        return self._listener.losses
+
+    @property
+    def late_channels(self) -> int:
+        """Channels that stood only after somebody had given up waiting for them, since the start."""
+        return self._listener.late
+
     async def ping(self) -> None:
         """One round trip. Raises: RedisError, OSError or TimeoutError when Redis does not answer."""
-        async with asyncio.timeout(SOCKET_SECONDS):
+        async with asyncio.timeout(COMMAND_SECONDS):
             await self._redis.ping()
 
     @property
@@ -120,17 +161,50 @@ class Cluster:
         latest = asyncio.get_running_loop().time() - SILENT_BEATS * HEARTBEAT_SECONDS
         return self.connected and all(heard > latest for heard in self._nodes.values())
 
+    async def _opened(self, links: Links) -> None:
+        """New connections: to whatever Redis there is now. Raises: RedisError, OSError."""
+        await self._log.met(links, self._clock.now_ms())
+        await self._publisher.use(links)
+
+    def _gap(self, rooms: list[str]) -> None:
+        self.doubted += len(rooms)
+        self.on_gap(rooms)
+
+    def _connected(self) -> None:
+        self._settled.set()
+        self._outbox.wake()
+        self._beat()
+
+    def _beat(self) -> None:
+        """Be heard by the other nodes, and forget those that have been silent for too long."""
+        if self.connected:
+            self._put(EVERY_NODE, BEAT)
+        earliest = asyncio.get_running_loop().time() - FORGET_SECONDS
+        self._nodes = {node: heard for node, heard in self._nodes.items() if heard > earliest}
+
+    # --- what was said lately -------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The time by Redis's clock, estimated, so that all nodes agree; by our own until Redis was reached."""
+        return self._clock.now_ms()
+
+    async def read_log(self, rooms: Sequence[str], since_ms: int) -> tuple[dict[str, list[LogEntry]], bool]:
+        """What was said with an offset to these rooms since a moment, oldest first, and whether that is all of it.
+
+        It is not when a log was cut beyond the moment, when a node could not write to it, when it is too much, or
+        while the bus is away. Raises: RedisError, OSError when Redis does not answer.
+        """
+        return await self._log.read(rooms, since_ms) if self.connected else ({}, False)
+
     # --- which rooms ----------------------------------------------------------------------------------------------
 
     def join(self, room: str) -> None:
         """Listen to a room's channel from now on."""
-        self._rooms.want(room)
-        self._wake_subscriber.set()
+        self._listener.join(room)
 
     def leave(self, room: str) -> None:
         """Listen to it no longer."""
-        self._rooms.drop(room)
-        self._wake_subscriber.set()
+        self._listener.leave(room)
 
     async def joined(self, rooms: Iterable[str]) -> None:
         """Returns when Redis has confirmed these rooms' channels, at once while it is away, after 1 s at most.
@@ -138,172 +212,61 @@ class Cluster:
         Whoever gave up waiting is told of a gap when the channel stands after all. A node that knows of no other one
         does not wait: if one turns up before a channel stands, that is a gap as well.
         """
-        if self.connected and self._nodes:
-            await self._rooms.stand(rooms, SUBSCRIBE_SECONDS)
-
-    async def _subscribe_all(self) -> None:
-        """Bring Redis to what is wanted: the changes of a tick in one command."""
-        while True:
-            await self._wake_subscriber.wait()
-            self._wake_subscriber.clear()
-            pubsub = self._pubsub
-            if pubsub is None:
-                continue
-            try:
-                await self._send_changes(pubsub)
-            except Exception as error:
-                log.warning("subscriptions not sent", reason=type(error).__name__)
-                self._broken = self._broken or self._pubsub is pubsub
-
-    async def _send_changes(self, pubsub: PubSub) -> None:
-        """Straight to the connection: PubSub's own methods would make it anew, under the listener that reads from it.
-
-        Raises: ConnectionError, or the driver's errors.
-        """
-        join, leave = self._rooms.take_changes()
-        for command, rooms in (("SUBSCRIBE", join), ("UNSUBSCRIBE", leave)):
-            for start in range(0, len(rooms), SUBSCRIBE_CHUNK):
-                connection: Connection | None = pubsub.connection
-                if self._pubsub is not pubsub or connection is None or not connection.is_connected:
-                    raise ConnectionError("the connection has gone")
-                channels = [self._prefix + room for room in rooms[start : start + SUBSCRIBE_CHUNK]]
-                await connection.send_command(command, *channels, check_health=False)
+        if self._nodes:
+            await self._listener.joined(rooms)
 
     # --- listening ------------------------------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
-        while True:
-            try:
-                await self._listen_once()
-            except (RedisError, OSError) as error:
-                if self.connected:
-                    log.warning("bus lost", reason=type(error).__name__)
-            except Exception:
-                log.exception("bus failed")
-            self.connected = False
-            self._rooms.end()
-            await asyncio.sleep(RETRY_SECONDS)
-
-    async def _listen_once(self) -> None:
-        """One connection's life: subscribe to everything, tell of the gap, then take what comes."""
-        loop = asyncio.get_running_loop()
-        pubsub = self._listening.pubsub()
+    def _take(self, name: bytes, body: bytes) -> None:
+        if self._envelopes.is_own_echo(body):
+            self.echoes += 1
+            return
         try:
-            await pubsub.connect()  # type: ignore[no-untyped-call]
-            self._broken = False
-            self._rooms.begin()
-            self._pubsub = pubsub
-            self._wake_subscriber.set()
-            beat, silent = loop.time(), 0
-            while not self._broken:
-                message = await pubsub.get_message(timeout=HEARTBEAT_SECONDS)
-                # Not by the clock: after a pause of our own there is much to read, and nothing is lost.
-                silent = 0 if message is not None else silent + 1
-                if silent >= SILENT_BEATS:
-                    raise TimeoutError("the bus is silent")
-                if message is not None:
-                    self._take(message)
-                if loop.time() - beat >= HEARTBEAT_SECONDS:
-                    beat = loop.time()
-                    await pubsub.ping()
-                    self._beat()
-                if not self.connected and self._rooms.complete:
-                    self._announce()
-            raise ConnectionError("a subscription could not be sent")
-        finally:
-            self._pubsub = None
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            _, origin, kind, fields = unpack(body)
+            self._dispatch(self._shards.room(name), kind, origin, fields)
+        except Exception as error:
+            log.warning("bus message dropped", reason=type(error).__name__)
 
-    def _announce(self) -> None:
-        """All that is wanted is listened to again: what was said meanwhile is missed."""
-        self.connected = True
-        self._outbox.wake()
-        log.info("bus connected", channels=len(self._rooms.wanted))
-        self._beat()
-        self.on_gap(list(self._rooms.wanted))
-
-    def _beat(self) -> None:
-        """Be heard by the other nodes, and forget those that have been silent for too long."""
-        if self.connected:
-            self._put(EVERY_NODE, _BEAT)
-        earliest = asyncio.get_running_loop().time() - FORGET_SECONDS
-        self._nodes = {node: heard for node, heard in self._nodes.items() if heard > earliest}
-
-    def _take(self, message: dict[str, Any]) -> None:
-        channel = message.get("channel")
-        room = channel[len(self._prefix) :].decode() if isinstance(channel, bytes) else ""
-        if message["type"] in ("subscribe", "unsubscribe"):
-            if self._rooms.answered(room, subscribed=message["type"] == "subscribe") and self.connected:
-                self.on_gap([room])
-        elif message["type"] == "message":
-            try:
-                version, kind, origin, *fields = msgpack.unpackb(message["data"])
-                if version == VERSION:
-                    self._dispatch(room, kind, origin, fields)
-            except Exception as error:
-                log.warning("bus message dropped", channel_room=room, reason=type(error).__name__)
-
-    def _dispatch(self, room: str, kind: str, origin: str, fields: list[Any]) -> None:
-        if kind == _REQUEST:
-            number, *change = fields
-            if origin == self.node_id:
-                self._answered(number, origin, room)
-                return
-            answer = self._apply(change)
-            self._put(f"node:{origin}", _ANSWER, number, room, answer)
-        elif kind == _ANSWER:
-            self._answered(fields[0], origin, *fields[1:])
+    def _dispatch(self, room: str, kind: int, origin: str, fields: list[Any]) -> None:
+        if kind == REQUEST:
+            self._requests.asked(room, origin, fields)
+        elif kind == ANSWER:
+            self._requests.answered(origin, fields)
         if origin == self.node_id:
             return
+        self.taken += 1
         if origin not in self._nodes:
-            self._rooms.doubt_unanswered()
+            self._listener.rooms.doubt_unanswered()
             # It is to know us as well before it can come to miss us, and to read what we have not published for it.
-            self._put(EVERY_NODE, _BEAT)
+            self._put(EVERY_NODE, BEAT)
             if self._unpublished:
                 self._unpublished = False
-                self._put(f"node:{origin}", _HEAL)
+                self._put(f"node:{origin}", HEAL)
         self._nodes[origin] = asyncio.get_running_loop().time()
-        if kind == _FRAME:
-            self.on_frame(room, *fields)
-        elif kind == _HEAL:
-            self.on_gap(list(self._rooms.wanted) if room.startswith("node:") else [room])
-        elif kind == _BYE:
+        if kind == FRAME:
+            offset, skip, unless, seq, payload, droppable = Frame(*fields)
+            self.on_frame(room, seq, Packet(payload, droppable=droppable, offset=offset), skip, unless)
+        elif kind == HEAL:
+            self._gap(list(self._listener.rooms.wanted) if room.startswith("node:") else [room])
+        elif kind == BYE:
             del self._nodes[origin]
-
-    def _apply(self, change: list[Any]) -> Any:
-        question = self.on_question.get(change[0]) if change and isinstance(change[0], str) else None
-        if question is not None:
-            return question(change[1:])
-        self.on_request(change)
-        return None
-
-    def _answered(self, number: int, origin: str, room: str, answer: Any = None) -> None:
-        if number in self._answers:
-            answers, arrived = self._answers[number]
-            answers[origin, room] = answer
-            arrived.set()
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
-    def publish(self, room: str, seq: int | None, payload: bytes, unless: str | None = None) -> None:
-        """Send a packet to the other nodes' members of a room, but those in the room `unless`.
+    def publish(
+        self, room: str, seq: int | None, packet: Packet, *, skip: str | None = None, unless: str | None = None
+    ) -> None:
+        """Send a packet to the other nodes' members of a room, but the session `skip` and those in the room `unless`.
 
-        With a `seq` it passes their gate. A node that knows of no other one publishes nothing: one that comes is told
-        to read what it has missed as soon as it is known.
+        With a `seq` it passes their gate; with an offset it goes into the room's log, too. A node that knows of no
+        other one publishes nothing: one that comes is told to read what it has missed as soon as it is known.
         """
-        if self._is_alone():
-            return
-        if unless is None:
-            self._put(room, _FRAME, seq, payload)
-        else:
-            self._put(room, _FRAME, seq, payload, unless)
+        mode = (0 if self._is_alone() else PUBLISH) + (0 if packet.offset is None else LOG)
+        if mode:
+            self._outbox.put_frame(room, pack_frame(packet, seq, skip, unless), mode)
 
-    def _put(self, room: str, kind: str, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
-        self._outbox.put(room, self._envelope(kind, *fields), receivers)
-
-    def _envelope(self, kind: str, *fields: Any) -> bytes:
-        body: bytes = msgpack.packb([VERSION, kind, self.node_id, *fields])
-        return body
+    def _put(self, room: str, kind: int, *fields: Any, receivers: asyncio.Future[int] | None = None) -> None:
+        self._outbox.put(room, self._envelopes.pack(kind, *fields), receivers)
 
     def _is_alone(self) -> bool:
         """Whether nobody is there to be told; then a node that comes is told to read what it has missed."""
@@ -321,45 +284,12 @@ class Cluster:
 
         Returns whether all nodes that got it have answered within 1 s; False at once while Redis is away.
         """
-        return (await self._request(rooms, change))[1]
+        return (await self._requests.ask(rooms, change))[1]
 
     async def ask(self, room: str, question: str, *fields: Any) -> tuple[list[Any], bool]:
         """Ask every other node that listens to this room; whoever asks answers for itself.
 
         Returns the answers, and whether they are all: not while Redis is away, or when a node took more than 1 s.
         """
-        answers, complete = await self._request([room], [question, *fields])
+        answers, complete = await self._requests.ask([room], [question, *fields])
         return [answer for (origin, _), answer in answers.items() if origin != self.node_id], complete
-
-    async def _request(self, rooms: list[str], change: list[Any]) -> tuple[dict[tuple[str, str], Any], bool]:
-        loop = asyncio.get_running_loop()
-        number, arrived = next(self._numbers), asyncio.Event()
-        answers: dict[tuple[str, str], Any] = {}
-        self._answers[number] = (answers, arrived)
-        receivers = [loop.create_future() for _ in rooms]
-        try:
-            for room, future in zip(rooms, receivers, strict=True):
-                self._put(room, _REQUEST, number, *change, receivers=future)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                counts = await asyncio.gather(*receivers)
-                if min(counts) < 0:
-                    return answers, False
-                while len(answers) < sum(counts):
-                    arrived.clear()
-                    await arrived.wait()
-            return answers, True
-        except TimeoutError:
-            log.warning("nodes did not confirm a change", channels=len(rooms))
-            return answers, False
-        finally:
-            del self._answers[number]
-
-
-def _client(url: str) -> "Redis":
-    return Redis.from_url(
-        url,
-        socket_timeout=SOCKET_SECONDS,
-        socket_connect_timeout=SOCKET_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from realtime.foreign import (
@@ -33,7 +31,7 @@ from realtime.frames import Packet
 from realtime.manager import Manager, Session
 from realtime.socket import Socket
 
-SOCKET_SECONDS: Final = 2.0
+COMMAND_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.25
 HEARTBEAT_SECONDS: Final = 0.5
 SILENT_BEATS: Final = 4
@@ -215,14 +213,3 @@ class Emitters:
         for room in rooms:
             alone = self._manager.sessions.get(room)
             yield from (alone,) if alone is not None else self._manager.members(room)
-
-
-def redis_client(url: str) -> "Redis":
-    """A client that fails within 2 s and tries nothing twice by itself."""
-    return Redis.from_url(
-        url,
-        socket_timeout=SOCKET_SECONDS,
-        socket_connect_timeout=SOCKET_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )

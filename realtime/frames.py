@@ -27,16 +27,32 @@ def websocket_frame(payload: bytes, opcode: int = TEXT) -> bytes:
 class Packet:
     """An outgoing Engine.IO packet. `payload` is its text with the type digit in front, or raw bytes when `binary`.
 
-    A `droppable` one is left out for a client that lags behind: what it says is soon out of date.
+    With an `offset` it is an event that can be replayed: the offset goes as one more, last, string argument, and
+    `plain_payload` is the event as it was given. A `droppable` one is left out for a client that lags behind: what it
+    says is soon out of date.
     """
 
-    __slots__ = ("binary", "droppable", "frame", "payload")
+    __slots__ = ("_plain", "binary", "droppable", "frame", "offset", "payload", "plain_payload")
 
-    def __init__(self, payload: bytes, *, binary: bool = False, droppable: bool = False) -> None:
-        self.payload = payload
+    def __init__(
+        self, payload: bytes, *, binary: bool = False, droppable: bool = False, offset: bytes | None = None
+    ) -> None:
+        self.plain_payload = payload
+        self.payload = payload if offset is None else b'%b,"%b"]' % (payload[:-1], offset)
         self.binary = binary
         self.droppable = droppable
-        self.frame = websocket_frame(payload, BINARY if binary else TEXT)
+        self.offset = offset
+        self.frame = websocket_frame(self.payload, BINARY if binary else TEXT)
+        self._plain: Packet | None = None
+
+    @property
+    def plain(self) -> "Packet":
+        """The same event without its offset, for clients that cannot take one."""
+        if self.offset is None:
+            return self
+        if self._plain is None:
+            self._plain = Packet(self.plain_payload, droppable=self.droppable)
+        return self._plain
 
     def for_polling(self) -> bytes:
         """The packet inside a polling payload; binary goes as base64 behind a `b`."""

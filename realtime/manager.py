@@ -227,6 +227,6 @@ def encoded_packets(packet: Any) -> list[Packet]:
     return [Packet(b"4" + text.encode()), *(Packet(bytes(attachment), binary=True) for attachment in attachments)]
 
 
-def event_packet(event: str, payload: bytes, namespace: str = "/") -> Packet:
+def event_packet(event: str, payload: bytes, namespace: str = "/", *, droppable: bool = False) -> Packet:
     """An event with one argument, already in JSON, encoded for everybody."""
-    return Packet(encode_event(event, payload, namespace))
+    return Packet(encode_event(event, payload, namespace), droppable=droppable)

@@ -1,77 +1,131 @@
-"""What a node publishes: one pipeline a loop tick, in order, and a memory of the rooms for which it failed."""
+"""What a node publishes: one script call a loop tick, in order, and a memory of the rooms for which it failed."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from realtime.publisher import LOG, WHOLE, Entry, Publisher
+from realtime.recovery_log import RecoveryLog
+from realtime.redis_clock import RedisClock
 
 RETRY_SECONDS: Final = 0.25
 MAX_PENDING: Final = 20_000
 """Publishes that may wait for Redis; what does not fit is counted, and its rooms are healed when Redis is back."""
+MAX_PENDING_BYTES: Final = 67_108_864
+"""The same in bytes: the largest payloads must not become our memory either."""
+BATCH_ENTRIES: Final = 1_000
+BATCH_BYTES: Final = 4_194_304
+"""What goes into one script call; Redis serves nobody else meanwhile, some milliseconds."""
+PACE_SECONDS: Final = 0.005
+"""From one script call to the next: a system call costs what twenty entries cost, and nobody feels the delay."""
 MAX_MISSED: Final = 20_000
 """Rooms to be healed that a node keeps apart; beyond it, all are."""
 EVERY_NODE: Final = "node:all"
 
-log = structlog.get_logger()
-
-Publish = tuple[str, bytes, asyncio.Future[int] | None]
-"""A room, an envelope, and who wants to know how many nodes got it (-1: none, Redis is away)."""
-
 
 class Outbox:
-    """Envelopes on their way to Redis; nobody waits for them.
+    """Envelopes and frames on their way to Redis; nobody waits for them.
 
-    `heal` is the envelope that has a room's other nodes read what could not be published. `failed` counts failures.
+    `heal` is the envelope that has a room's other nodes read what could not be published.
     """
 
-    def __init__(self, redis: "Redis", prefix: str, heal: bytes, connected: Callable[[], bool]) -> None:
-        self.failed = 0
+    def __init__(
+        self,
+        publisher: Publisher,
+        recovery_log: RecoveryLog,
+        clock: RedisClock,
+        *,
+        heal: bytes,
+        connected: Callable[[], bool],
+    ) -> None:
         self.flushed = asyncio.Event()
         self.flushed.set()
-        self._redis = redis
-        self._prefix = prefix
+        self._publisher = publisher
+        self._recovery_log = recovery_log
+        self._clock = clock
         self._heal = heal
         self._connected = connected
-        self._pending: list[Publish] = []
+        self._failed = 0
+        self._unlogged = 0
+        self._pending: list[Entry] = []
+        self._pending_bytes = 0
         self._missed: dict[str, None] = {}
+        self._hole = False
+        self._next = 0.0
         self._wake = asyncio.Event()
 
-    def put(self, room: str, body: bytes, receivers: asyncio.Future[int] | None = None) -> None:
+    @property
+    def failed(self) -> int:
+        """Entries that Redis did not take, or not into the log, since the start."""
+        return self._failed + self._publisher.unlogged
+
+    def put(self, room: str, envelope: bytes, receivers: asyncio.Future[int] | None = None) -> None:
         """Publish an envelope in its turn. Never waits."""
-        if len(self._pending) >= MAX_PENDING:
-            self._fail([(room, body, receivers)])
+        self._add((room, envelope, WHOLE, receivers))
+
+    def put_frame(self, room: str, fields: bytes, mode: int) -> None:
+        """Publish a frame, log it, or both, in its turn. Never waits."""
+        self._add((room, fields, mode, None))
+
+    def _add(self, entry: Entry) -> None:
+        pending = self._pending
+        if not pending:
+            self.flushed.clear()
+            self._wake.set()
+        elif len(pending) >= MAX_PENDING or self._pending_bytes >= MAX_PENDING_BYTES:
+            self._fail([entry])
             return
-        self._pending.append((room, body, receivers))
-        self.flushed.clear()
-        self._wake.set()
+        pending.append(entry)
+        self._pending_bytes += len(entry[1])
 
     def wake(self) -> None:
-        """Redis is there (again): tell of what was missed."""
+        """The bus is there (again): tell of what was missed."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Publish for ever: one pipeline at a time, so that what is put in order arrives in order."""
+        """Publish for ever: one batch at a time, so that what is put in order arrives in order."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._missed and self._connected():
+            if self._connected():
                 await self._tell_missed()
             while self._pending:
-                batch, self._pending = self._pending, []
-                if not self._connected() or not await self._send(batch):
+                await self._pace()
+                batch = self._take()
+                if not self._connected() or not await self._publisher.send(batch):
                     self._fail(batch)
             self.flushed.set()
-            if self._missed:
+            if self._missed or self._hole or self._publisher.unlogged != self._unlogged:
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake.set)
 
-    def _fail(self, batch: list[Publish]) -> None:
-        self.failed += len(batch)
-        for room, _, receivers in batch:
+    async def _pace(self) -> None:
+        """Let entries gather when there are many of them: what comes after a pause leaves at once."""
+        pause = self._next - self._clock.monotonic()
+        if pause > 0 and len(self._pending) < BATCH_ENTRIES:
+            await asyncio.sleep(pause)
+        self._next = self._clock.monotonic() + PACE_SECONDS
+
+    def _take(self) -> list[Entry]:
+        """The next batch: all that waits, as far as it fits."""
+        if len(self._pending) <= BATCH_ENTRIES and self._pending_bytes <= BATCH_BYTES:
+            batch, self._pending, self._pending_bytes = self._pending, [], 0
+            return batch
+        size = count = 0
+        while count < min(len(self._pending), BATCH_ENTRIES) and (not count or size < BATCH_BYTES):
+            size += len(self._pending[count][1])
+            count += 1
+        batch, self._pending = self._pending[:count], self._pending[count:]
+        self._pending_bytes -= size
+        return batch
+
+    def _fail(self, batch: list[Entry]) -> None:
+        self._failed += len(batch)
+        for room, _, mode, receivers in batch:
             if not room.startswith("node:"):
                 self._note_missed(room)
+            self._hole = self._hole or (mode & LOG > 0)
             if receivers is not None and not receivers.done():
                 receivers.set_result(-1)
 
@@ -81,24 +135,21 @@ class Outbox:
         self._missed[room] = None
 
     async def _tell_missed(self) -> None:
-        """Let the nodes heal the rooms for which something could not be published."""
+        """Let the nodes heal the rooms for which something could not be published, and nobody trust the logs."""
+        if self._publisher.unlogged != self._unlogged:
+            self._unlogged, self._hole = self._publisher.unlogged, True
+        links = self._publisher.links
+        if self._hole and links is not None:
+            self._hole = False
+            try:
+                await self._recovery_log.note_hole(links, self._clock.now_ms())
+            except (RedisError, OSError):
+                self._hole = True
+                return
         missed, self._missed = self._missed, {}
-        if not await self._send([(room, self._heal, None) for room in missed]):
-            for room in missed:
-                self._note_missed(room)
-
-    async def _send(self, batch: list[Publish]) -> bool:
-        try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for room, body, _ in batch:
-                    pipeline.publish(self._prefix + room, body)
-                counts = await pipeline.execute()
-        except (RedisError, OSError):
-            return False
-        except Exception:
-            log.exception("publishing failed")
-            return False
-        for (_, _, receivers), count in zip(batch, counts, strict=True):
-            if receivers is not None and not receivers.done():
-                receivers.set_result(count)
-        return True
+        entries: list[Entry] = [(room, self._heal, WHOLE, None) for room in missed]
+        for start in range(0, len(entries), BATCH_ENTRIES):
+            batch = entries[start : start + BATCH_ENTRIES]
+            if not await self._publisher.send(batch):
+                for room, *_ in batch:
+                    self._note_missed(room)

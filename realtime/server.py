@@ -9,6 +9,7 @@ an event at once.
 import asyncio
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ from realtime.socket import Socket
 from realtime.timeouts import Timeout
 
 SESSION_CLOSED: Final = "session:closed"
+LEAVING_AT_ONCE: Final = 100
+"""Sessions that leave their rooms before the loop may do something else; one in fifty rooms takes 0.1 ms."""
 
 log = structlog.get_logger()
 stock_log = logging.getLogger("socketio")
@@ -54,6 +57,7 @@ class Server(socketio.AsyncServer):
         self._limits = limits
         self._on_limit = on_limit
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: deque[tuple[Session, str]] = deque()
         self._partial: dict[Socket, tuple[packets.Incoming, list[bytes]]] = {}
         self._handshakes: dict[Socket, Handshake] = {}
         self._loop = asyncio.get_running_loop()
@@ -154,13 +158,21 @@ class Server(socketio.AsyncServer):
             self._loop.call_soon(lambda: self.close_socket(socket, "SLOW_CONSUMER", reconnect=True))
 
     def closed(self, socket: Socket, reason: str) -> None:
-        """Forget a connection and all its sessions."""
+        """Forget a connection and all its sessions; of thousands that end in one tick, some sessions in each."""
         self.eio.forget(socket)
         self._handshakes.pop(socket, None)
         self._partial.pop(socket, None)
         self._unconnected.end(socket)
-        for session in list(socket.sessions.values()):
-            self._leave(session, reason)
+        for session in socket.sessions.values():
+            if not self._leaving:
+                self._loop.call_soon(self._let_leave)
+            self._leaving.append((session, reason))
+
+    def _let_leave(self) -> None:
+        for _ in range(min(len(self._leaving), LEAVING_AT_ONCE)):
+            self._leave(*self._leaving.popleft())
+        if self._leaving:
+            self._loop.call_soon(self._let_leave)
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
@@ -207,6 +219,7 @@ class Server(socketio.AsyncServer):
         was_connected = session.connected
         if session.pipeline is not None and session.pipeline.is_busy:
             self.own(session.pipeline.drained())
+        session.pipeline = None
         self.manager.remove(session)
         self.manager.callbacks.pop(session.sid, None)
         if was_connected:
@@ -349,8 +362,8 @@ class Server(socketio.AsyncServer):
             await asyncio.gather(*(pipeline.drained() for pipeline in pipelines))
         for socket in list(self.eio.sockets.values()):
             self.close_socket(socket, "SERVER_DRAINING", reconnect=True)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._leaving:
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
 
 def _takes(handler: Callable[..., Any], offered: int) -> int:

@@ -17,6 +17,10 @@ from realtime.websocket import MESSAGE_TOO_BIG, NORMAL_CLOSURE, WebSocket
 
 POLL_PACKETS_MAX: Final = 16
 """Packets that one poll brings: the stock Python client gives up its connection over more."""
+LAZY_SECONDS: Final = 0.1
+"""How long droppable packets wait for company: in a busy room most of their cost is writing each by itself."""
+LAZY_AT_ONCE: Final = 1_000
+"""Sockets written to before the loop may do something else; one takes it up to 10 µs."""
 UNCHECKED_BYTES: Final = 4_096
 """A buffer shorter than this is not looked at."""
 
@@ -60,12 +64,27 @@ class Sockets:
         self.stalled: Timeout[Socket] = timeouts.after(limits.buffered_seconds, receiver.overrun)
         self._loop = asyncio.get_running_loop()
         self._unflushed: list[Socket] = []
+        self._lazy: list[Socket] = []
 
     def flush_later(self, socket: "Socket") -> None:
         """Have a socket write its buffer at the end of this tick."""
         if not self._unflushed:
             self._loop.call_soon(self._flush_all)
         self._unflushed.append(socket)
+
+    def flush_lazily(self, socket: "Socket") -> None:
+        """Have a socket write its buffer in a moment, unless it has by then."""
+        if not self._lazy:
+            self._loop.call_later(LAZY_SECONDS, self._flush_lazy)
+        self._lazy.append(socket)
+
+    def _flush_lazy(self) -> None:
+        sockets = self._lazy[:LAZY_AT_ONCE]
+        del self._lazy[:LAZY_AT_ONCE]
+        for socket in sockets:
+            socket.flush()
+        if self._lazy:
+            self._loop.call_soon(self._flush_lazy)
 
     def _flush_all(self) -> None:
         sockets, self._unflushed = self._unflushed, []
@@ -77,8 +96,8 @@ class Socket:
     """An Engine.IO connection. `sid` is its Engine.IO session id; `sessions` its Socket.IO sessions, by namespace."""
 
     __slots__ = (
-        "_all", "_buffer", "_buffered", "_code", "_held", "_poll", "_posting", "_unflushed", "_websocket", "closed",
-        "cut", "probing", "sessions", "sid",
+        "_all", "_buffer", "_buffered", "_code", "_held", "_lazy", "_poll", "_posting", "_unflushed", "_websocket",
+        "closed", "cut", "probing", "sessions", "sid",
     )  # fmt: skip
 
     def __init__(self, sid: str, sockets: Sockets) -> None:
@@ -94,6 +113,7 @@ class Socket:
         self._held: asyncio.Future[None] | None = None
         self._unflushed = False
         self._posting = False
+        self._lazy = False
         self._poll: asyncio.Future[None] | None = None
         self._websocket: WebSocket | None = None
         sockets.quiet.begin(self)
@@ -117,7 +137,11 @@ class Socket:
         if self._buffered > UNCHECKED_BYTES and not self._may_buffer(packet):
             return
         if self._websocket is not None:
-            if not self._unflushed:
+            if packet.droppable:
+                if not self._unflushed and not self._lazy:
+                    self._lazy = True
+                    self._all.flush_lazily(self)
+            elif not self._unflushed:
                 self._unflushed = True
                 self._all.flush_later(self)
         elif self._poll is not None:
@@ -149,7 +173,7 @@ class Socket:
 
     def flush(self) -> None:
         """Write what is buffered in one piece, if this is a websocket that takes it."""
-        self._unflushed = False
+        self._unflushed = self._lazy = False
         websocket = self._websocket
         if websocket is not None and not websocket.is_stalled:
             self._write(websocket)
@@ -253,8 +277,9 @@ class Socket:
         self._all.receiver.malformed(self, PastLimit("payload_bytes") if too_big else MalformedPacket("bad framing"))
 
     def lost(self) -> None:
-        """The websocket has gone."""
+        """The websocket has gone. What dies here refers to nothing that refers to it: it need not be collected."""
         self.end("transport close")
+        self._websocket = None
 
     # --- long-polling ---------------------------------------------------------------------------------------------
 

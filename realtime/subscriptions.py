@@ -1,7 +1,23 @@
 """The channels of one node: which it wants, what Redis has been asked for, which stand. No I/O."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
+
+
+class _Wait:
+    """Somebody who waits for some channels, with one event for all of them."""
+
+    __slots__ = ("missing", "over")
+
+    def __init__(self, missing: set[str]) -> None:
+        self.missing = missing
+        self.over = asyncio.Event()
+
+    def confirmed(self, channel: str) -> None:
+        self.missing.discard(channel)
+        if not self.missing:
+            self.over.set()
 
 
 class Subscriptions:
@@ -16,7 +32,7 @@ class Subscriptions:
         self._changed: dict[str, None] = {}
         self._unanswered: dict[str, int] = {}
         self._standing: set[str] = set()
-        self._waits: dict[str, list[asyncio.Future[None]]] = {}
+        self._waits: dict[str, list[_Wait]] = {}
         self._late: set[str] = set()
 
     def want(self, channel: str) -> None:
@@ -49,9 +65,8 @@ class Subscriptions:
         self._standing.clear()
         self._late.clear()
         for waits in self._waits.values():
-            for confirmed in waits:
-                if not confirmed.done():
-                    confirmed.set_result(None)
+            for wait in waits:
+                wait.over.set()
         self._waits.clear()
 
     def take_changes(self) -> tuple[list[str], list[str]]:
@@ -60,6 +75,10 @@ class Subscriptions:
         for channel in changed:
             self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
         return [name for name in changed if name in self.wanted], [name for name in changed if name not in self.wanted]
+
+    def expects_answer(self, channel: str) -> bool:
+        """Whether a command about this channel is under way."""
+        return channel in self._unanswered
 
     def doubt_unanswered(self) -> None:
         """Somebody may have published on channels that do not stand yet: that is told of each of them when it does."""
@@ -75,20 +94,22 @@ class Subscriptions:
         if not subscribed or channel not in self.wanted:
             return False
         self._standing.add(channel)
-        for confirmed in self._waits.pop(channel, ()):
-            if not confirmed.done():
-                confirmed.set_result(None)
+        for wait in self._waits.pop(channel, ()):
+            wait.confirmed(channel)
         late = channel in self._late
         self._late.discard(channel)
         return late
 
     async def stand(self, channels: Iterable[str], seconds: float) -> None:
         """Returns when these channels stand, as far as they are wanted, the connection ends, or after `seconds`."""
-        waits: dict[str, asyncio.Future[None]] = {}
-        for channel in channels:
-            if channel in self.wanted and channel not in self._standing:
-                waits[channel] = asyncio.get_running_loop().create_future()
-                self._waits.setdefault(channel, []).append(waits[channel])
-        if waits:
-            await asyncio.wait(waits.values(), timeout=seconds)
-            self._late.update(name for name, confirmed in waits.items() if not confirmed.done() and name in self.wanted)
+        missing = {channel for channel in channels if channel in self.wanted and channel not in self._standing}
+        if not missing:
+            return
+        wait = _Wait(missing)
+        for channel in missing:
+            self._waits.setdefault(channel, []).append(wait)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await wait.over.wait()
+                return
+        self._late.update(channel for channel in wait.missing if channel in self.wanted)

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import errno
-import gc
 import os
 import resource
 import signal
@@ -33,9 +32,6 @@ SHUTDOWN_SECONDS = 10.0
 
 CLEANUP_SECONDS = 20.0
 """How long the whole application may take to close; the stores are stopped afterwards in any case."""
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""Next to nothing here is in cycles, and looking for them after every 700 objects took 9 % of a busy server's time."""
 
 _START_FAILED = 1
 _BAD_SETTINGS = 2
@@ -111,10 +107,6 @@ async def _serve(settings: Settings) -> None:
         try:
             await runner.setup()
             listening = await _listen(app[SOCKETS], runner, settings)
-            # All that is there now stays to the end; looking through it again and again stopped the loop for 60 ms.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
             host, port = listening.sockets[0].getsockname()[:2]
             _log.info("listening", host=host, port=port)
             if settings.environment == "development":

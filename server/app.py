@@ -20,6 +20,7 @@ from handlers.connections import Connections
 from handlers.delivery import Delivery
 from handlers.fanout import Fanout
 from handlers.healing import Healing
+from handlers.member_cache import MemberCache
 from handlers.memberships import tell_moved
 from handlers.moderation import Moderation
 from handlers.notifier import Notifier
@@ -33,17 +34,21 @@ from handlers.services import Services
 from handlers.unread import UnreadCounts
 from protocol.events import NotificationSent
 from realtime.cluster import Cluster
-from realtime.emitters import Emitters, redis_client
+from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
 from realtime.server import Server, create_server
+from server.bus_metrics import BusCollector
 from server.catalogue import event_names
+from server.garbage import Garbage
 from server.gateway import Gateway
 from server.http.docs import setup_docs
 from server.http.health import setup_health
 from server.http.pages import setup_pages
+from server.loop_lag import LoopLag
 from server.moderation import Webhook, load_hook
 from server.origins import origin_check
 from server.presence import make_presence
+from server.redis_source import redis_source
 from server.settings import Settings
 from server.signing import development_tokens
 from server.telemetry import Metrics
@@ -93,7 +98,9 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     messages = MessageLog(mongo, utc_now, metrics.commit_batch.observe)
     reactions, threads, feed = ReactionStore(mongo), ThreadStore(mongo), ChangeFeed(mongo)
     changes = ChangeStore(mongo, reactions, threads)
-    cluster = Cluster(redis_url, settings.redis_prefix, uuid.uuid4().hex[:12])
+    redis = redis_source(redis_url)
+    cluster = Cluster(redis, settings.redis_prefix, uuid.uuid4().hex[:12])
+    metrics.registry.register(BusCollector(cluster))
     server = create_server(
         ping_interval_ms=settings.ping_interval_ms,
         ping_timeout_ms=settings.ping_timeout_ms,
@@ -123,7 +130,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         notifications, rooms, members, users, blocks, fanout, badges, messages, utc_now, metrics.mentions_dropped.inc
     )
     presence = make_presence(
-        redis_url=redis_url,
+        redis=redis,
         redis_prefix=settings.redis_prefix,
         open_to_all=settings.presence_open == "on",
         mongo=mongo,
@@ -161,6 +168,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         threads=threads,
         room_records=RoomRecords(rooms, delivery, fanout),
         unread=unread,
+        member_cache=MemberCache(members, fanout, time.monotonic),
         badges=badges,
         tracker=presence.tracker,
         watching=presence.watching,
@@ -172,7 +180,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
     server.register_namespace(Gateway(services, metrics, {"maxPayloadBytes": settings.max_payload_bytes}))
 
     emitters = Emitters(
-        redis_client(redis_url),
+        redis.client(timeout_seconds=COMMAND_SECONDS),
         server.manager,
         ForeignReader(settings.limits(), event_names() - {NotificationSent.wire_name}, fanout.keeps),
         partial(server.close_socket, reconnect=False),
@@ -197,6 +205,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await cluster.start()
         healing.start()
         presence.start()
+        await cluster.settle()
         yield
         await presence.close()
         # While the bus can still tell what these write.
@@ -206,6 +215,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await healing.close()
         await asyncio.gather(delivery.close(), fanout.close())
         await cluster.stop()
+        await redis.close()
 
     async def sessions(app: web.Application) -> AsyncIterator[None]:
         await revocations.start()
@@ -217,6 +227,15 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         emitters.start()
         yield
         await emitters.stop()
+
+    async def loop(app: web.Application) -> AsyncIterator[None]:
+        lag = LoopLag(metrics.loop_lag.observe)
+        garbage = Garbage(lambda: connections.ended, lambda: len(server.manager.sessions))
+        lag.start()
+        garbage.start()
+        yield
+        garbage.stop()
+        lag.stop()
 
     async def moderation_hook(app: web.Application) -> AsyncIterator[None]:
         if webhook is not None:
@@ -237,7 +256,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         await server.shutdown()
 
     app = web.Application()
-    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, foreign_emitters])
+    app.cleanup_ctx.extend([stores, token_keys, moderation_hook, sessions, bus, foreign_emitters, loop])
     app.on_shutdown.append(drain)
     server.attach_to(app)
     app[SOCKETS] = server

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from handlers.fanout import Fanout
 from handlers.sightings import Sightings
@@ -14,11 +15,15 @@ from handlers.watching import KIND, Watching
 from presence.tracker import Tracker
 from realtime.cluster import Cluster
 from realtime.manager import Manager
+from realtime.redis_source import RedisSource
 from storage.blocks import BlockStore
 from storage.last_seen import LastSeenStore
 from storage.members import MemberStore
 from storage.mongo import Mongo
 from storage.rooms import RoomStore
+
+REDIS_SECONDS: Final = 1.0
+"""Longest wait for one answer of Redis about presence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class PresenceParts:
 
 def make_presence(
     *,
-    redis_url: str,
+    redis: RedisSource,
     redis_prefix: str,
     open_to_all: bool,
     mongo: Mongo,
@@ -61,7 +66,13 @@ def make_presence(
 ) -> PresenceParts:
     """The parts, joined, to be made inside the running loop."""
     now = asyncio.get_running_loop().time
-    tracker = Tracker(redis_url, redis_prefix, cluster.node_id, now=now, epoch_ms=lambda: time.time_ns() // 1_000_000)
+    tracker = Tracker(
+        redis.client(timeout_seconds=REDIS_SECONDS, text=True),
+        redis_prefix,
+        cluster.node_id,
+        now=now,
+        epoch_ms=lambda: time.time_ns() // 1_000_000,
+    )
     last_seen = LastSeenStore(mongo, now)
     watching = Watching(manager, cluster, tracker, Sightings(tracker, last_seen))
     fanout.listeners[KIND] = watching

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from auth.keys import HMAC_MIN_BYTES, PUBLIC_KEY_ALGORITHMS, StaticKeys
 from realtime.limits import Limits
+from server.redis_url import parse_redis_url
 
 SECRET_MIN_BYTES = min(HMAC_MIN_BYTES.values())
 SHOWN_MAX_CHARACTERS = 80
@@ -36,6 +37,11 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def _redis_url(value: str) -> str:
+    parse_redis_url(value)
+    return value
 
 
 def _origin(value: str) -> str:
@@ -75,8 +81,11 @@ class Settings(BaseSettings):
         None, repr=False, description="mongodb://host:port/?replicaSet=name of a replica set; unset: embedded"
     )
     mongodb_db: Annotated[str, Name] = Field("parley", description="a database name out of A-Z a-z 0-9 _ -")
-    redis_url: Annotated[str, AfterValidator(_url("redis", "rediss", "unix"))] | None = Field(
-        None, repr=False, description="redis://host:port/0 of a Redis or Valkey; unset: embedded"
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        None,
+        repr=False,
+        description="redis://host:port/0 of a Redis or Valkey, redis+sentinel://host:port,host:port/service, or "
+        "redis+cluster://host:port,host:port, each with rediss for TLS; unset: embedded",
     )
     redis_prefix: Annotated[str, Name] = Field("parley", description="a key prefix out of A-Z a-z 0-9 _ -")
     jwt_secret: str | None = Field(None, repr=False, description=_SECRET_TAKES)

@@ -104,9 +104,11 @@ class Metrics:
             buckets=BATCH_MESSAGES,
             registry=self.registry,
         )
-        self.bus_connected = Gauge("parley_bus_connected", "Whether Redis carries events", registry=self.registry)
-        self.bus_failures = Gauge(
-            "parley_bus_failed_publishes", "Publishes that Redis did not take", registry=self.registry
+        self.loop_lag = Histogram(
+            "parley_loop_lag_seconds",
+            "How late the event loop calls what is due",
+            buckets=LATENCY_SECONDS,
+            registry=self.registry,
         )
         self.emitters_connected = Gauge(
             "parley_emitters_connected", "Whether foreign emitters are heard", registry=self.registry

@@ -22,6 +22,12 @@ from storage.mongo import Document, Mongo, UpdateOne, is_outage
 
 ROUND_SECONDS: Final = 0.2
 """From the end of one round of writes to the start of the next."""
+PAUSE_SHARE: Final = 4
+"""How many times as long as a bulk write took the pause before the next one is, so that messages have the store to
+themselves for most of the time; a member who reports on meanwhile costs nothing more."""
+BATCH_MIN: Final = 100
+BATCHES: Final = 10
+"""Of one round, and of more than so many members each: a round is spread out, but not without end."""
 BATCH_MAX: Final = 1_000
 """Members in one bulk write: more would hold up the journal for everybody else."""
 UNWRITTEN_MAX: Final = 50_000
@@ -73,6 +79,7 @@ class Receipts:
         self.on_written: OnWritten = _nobody
         self._members = mongo["members"]
         self._clock = clock
+        self._now = asyncio.get_running_loop().time
         self._unwritten: dict[str, Receipt] = {}
         self._written: OrderedDict[str, Receipt] = OrderedDict()
         self._writer: asyncio.Task[None] | None = None
@@ -143,18 +150,25 @@ class Receipts:
             # Let the callers of this loop tick in.
             await asyncio.sleep(0)
             while self._unwritten:
-                receipts = list(self._unwritten.items())
-                for start in range(0, len(receipts), BATCH_MAX):
-                    await self._write(dict(receipts[start : start + BATCH_MAX]))
-                await self._pause()
+                await self._write_round(list(self._unwritten))
+                await self._pause(ROUND_SECONDS)
         finally:
             self._writer = None
 
-    async def _pause(self) -> None:
+    async def _write_round(self, keys: Sequence[str]) -> None:
+        size = min(max(BATCH_MIN, -(-len(keys) // BATCHES)), BATCH_MAX)
+        for start in range(0, len(keys), size):
+            began = self._now()
+            # What stands now, which may be further than at the start of the round.
+            await self._write({key: self._unwritten[key] for key in keys[start : start + size]})
+            if start + size < len(keys):
+                await self._pause(min(PAUSE_SHARE * (self._now() - began), ROUND_SECONDS))
+
+    async def _pause(self, seconds: float) -> None:
         """Let a round's time pass, unless all is written at the end."""
         if not self._closing.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROUND_SECONDS):
+                async with asyncio.timeout(seconds):
                     await self._closing.wait()
         elif self._unwritten:
             await asyncio.sleep(ROUND_SECONDS)

@@ -3,47 +3,21 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
-from realtime.cluster import ANSWER_SECONDS, SUBSCRIBE_SECONDS, Cluster
+from realtime.frames import Packet
+from realtime.listener import SUBSCRIBE_SECONDS
+from realtime.requests import ANSWER_SECONDS
 from server.embedded import EmbeddedServers
+from tests.ears import MakeEar, ears
 from tests.proxy import Proxy
 from tests.senders import until
 
 SILENT_SECONDS = 4.0
 """Within this time a connection that says nothing must count as lost."""
-
-
-class Ear:
-    """A node's end of the bus, and all that it has told."""
-
-    def __init__(self, url: str, prefix: str, name: str) -> None:
-        self.cluster = Cluster(url, prefix, name)
-        self.frames: list[tuple[str, int | None, bytes]] = []
-        self.changes: list[list[Any]] = []
-        self.gaps: list[str] = []
-        self.cluster.on_frame = lambda room, seq, payload: self.frames.append((room, seq, payload))
-        self.cluster.on_request = self.changes.append
-        self.cluster.on_gap = self.gaps.extend
-
-    async def connected(self) -> "Ear":
-        """Wait until it is."""
-        await until(lambda: self.cluster.connected, "the bus is there")
-        return self
-
-    async def hear(self, *rooms: str) -> None:
-        """Listen to rooms, and know that it does."""
-        for room in rooms:
-            self.cluster.join(room)
-        # Not `joined`, for a node that knows of no other one does not wait.
-        await self.cluster._rooms.stand(rooms, SUBSCRIBE_SECONDS)
-
-
-MakeEar = Callable[..., Awaitable[Ear]]
 
 
 @pytest.fixture
@@ -58,17 +32,8 @@ async def proxy(stores: EmbeddedServers) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def ear(stores: EmbeddedServers) -> AsyncIterator[MakeEar]:
     """Nodes of one cluster: `await ear("name", url)`."""
-    prefix = f"test_{secrets.token_hex(8)}"
-    ears: list[Ear] = []
-
-    async def make(name: str, url: str = stores.redis_url, *, wait: bool = True) -> Ear:
-        ears.append(Ear(url, prefix, name))
-        await ears[-1].cluster.start()
-        return await ears[-1].connected() if wait else ears[-1]
-
-    yield make
-    for each in ears:
-        await each.cluster.stop()
+    async with ears(stores.redis_url, f"test_{secrets.token_hex(8)}") as make:
+        yield make
 
 
 async def test_frames_arrive_in_order_at_listeners_only(ear: MakeEar) -> None:
@@ -77,11 +42,13 @@ async def test_frames_arrive_in_order_at_listeners_only(ear: MakeEar) -> None:
     await one.hear("room:a")
     await two.hear("room:a")
     for seq in range(1, 501):
-        one.cluster.publish("room:a", seq, b"payload %d" % seq)
-    one.cluster.publish("room:b", None, b"nobody listens")
+        one.cluster.publish("room:a", seq, Packet(b"payload %d" % seq))
+    one.cluster.publish("room:b", None, Packet(b"nobody listens"))
     await until(lambda: len(two.frames) >= 500, "all arrive")
     assert two.frames == [("room:a", seq, b"payload %d" % seq) for seq in range(1, 501)]
     assert (one.frames, three.frames) == ([], [])
+    assert one.cluster.echoes >= 500
+    assert three.cluster.taken < 50  # heartbeats: it is not sent what nobody there would hear
 
 
 async def test_a_node_alone_publishes_nothing_and_who_comes_is_told_to_read(
@@ -93,14 +60,14 @@ async def test_a_node_alone_publishes_nothing_and_who_comes_is_told_to_read(
     async with Redis.from_url(stores.redis_url) as redis:
         sent = (await redis.info("commandstats"))["cmdstat_publish"]["calls"]
         for seq in range(1, 1_001):
-            one.cluster.publish("room:a", seq, b"alone")
+            one.cluster.publish("room:a", seq, Packet(b"alone"))
             assert await one.cluster.tell(["room:a"], ["admit"])
         await one.cluster.ping()
         assert (await redis.info("commandstats"))["cmdstat_publish"]["calls"] - sent < 100  # its heartbeat goes on
     two = await ear("two", wait=False)
     await two.hear("room:a")
     await until(lambda: two.gaps.count("room:a") == 2, "it is told when it connects, and when it is known")
-    one.cluster.publish("room:a", 1_001, b"heard")
+    one.cluster.publish("room:a", 1_001, Packet(b"heard"))
     await until(lambda: two.frames == [("room:a", 1_001, b"heard")], "it hears what comes from then on")
 
 
@@ -110,7 +77,7 @@ async def test_a_request_returns_when_all_who_got_it_have_applied_it(ear: MakeEa
     for each in (one, two, three):
         await each.hear("room:a", "user:x")
     for seq in range(1, 101):
-        one.cluster.publish("room:a", seq, b"")
+        one.cluster.publish("room:a", seq, Packet(b""))
     assert await one.cluster.request(["room:a", "user:x", "user:nobody"], ["expel", "a", ["x"]])
     for other in (two, three):
         assert other.changes == [["expel", "a", ["x"]]] * 2
@@ -149,7 +116,7 @@ async def test_after_a_loss_everything_is_heard_again_and_said_to_have_a_gap(ear
     await two.connected()
     assert {"room:a", "room:c"} <= set(two.gaps)
     for room in ("room:a", "room:b", "room:c"):
-        one.cluster.publish(room, 1, b"")
+        one.cluster.publish(room, 1, Packet(b""))
     await until(lambda: len(two.frames) >= 2, "both arrive")
     assert [room for room, _, _ in two.frames] == ["room:a", "room:c"]
 
@@ -162,11 +129,11 @@ async def test_rooms_joined_while_the_bus_connects_do_not_keep_it_from_connectin
         for number in range(50):
             two.cluster.join(f"room:{burst}-{number}")
             await asyncio.sleep(0.001)
-    await until(lambda: two.cluster.connected and two.cluster._rooms.complete, "the bus is there")
+    await until(lambda: two.cluster.connected and two.cluster._listener.rooms.complete, "the bus is there")
     one = await ear("one")
     for burst in range(20):
         for number in range(50):
-            one.cluster.publish(f"room:{burst}-{number}", 1, b"")
+            one.cluster.publish(f"room:{burst}-{number}", 1, Packet(b""))
     await until(lambda: len(two.frames) >= 1000, "all are heard")
 
 
@@ -182,7 +149,7 @@ async def test_a_room_left_and_joined_again_is_heard_from_the_confirmation_on(ea
             await asyncio.sleep(0)
             two.cluster.join("room:a")
         await two.cluster.joined(["room:a"])
-        one.cluster.publish("room:a", number, b"")
+        one.cluster.publish("room:a", number, Packet(b""))
         await until(lambda count=number: len(two.frames) == count, "it is heard", 2)  # type: ignore[misc]
         two.cluster.leave("room:a")
 
@@ -210,7 +177,7 @@ async def test_a_node_that_did_not_wait_is_told_when_another_may_have_published(
     await two.cluster.joined(["room:a"])
     two.gaps.clear()
     one = await ear("one")
-    one.cluster.publish("room:a", 1, b"before it stands")
+    one.cluster.publish("room:a", 1, Packet(b"before it stands"))
     proxy.flow()
     await until(lambda: "room:a" in two.gaps, "the gap is told")
 
@@ -221,7 +188,7 @@ async def test_what_could_not_be_published_is_said_to_be_missing(ear: MakeEar, p
     await two.hear("room:a", "room:b")
     two.gaps.clear()
     await proxy.refuse()
-    one.cluster.publish("room:a", 1, b"lost")
+    one.cluster.publish("room:a", 1, Packet(b"lost"))
     await until(lambda: one.cluster.failed_publishes > 0, "the failure is noticed")
     await proxy.accept()
     await until(lambda: bool(two.gaps), "the gap is told")
@@ -267,9 +234,9 @@ async def test_rubbish_on_the_bus_is_dropped(ear: MakeEar) -> None:
     """Whatever else is published on our channels harms nobody."""
     one, two = await ear("one"), await ear("two")
     await two.hear("room:a")
-    kinds = b"\x93\x01\xa5frame", b"\x94\x01\xa5frame\xa1x\x05", b"\x93\x01\xa7request\xa1x"
+    kinds = b"\x93\x02\xa1x\x00", b"\x94\x02\xa1x\x00\x05", b"\x94\x02\xa1x\x01\x90", b"\x94\x63\xa1x\x00\x90"
     for rubbish in (b"", b"\xc1", b"\x80", *kinds):
-        await one.cluster._redis.publish(f"{two.cluster._prefix}room:a", rubbish)
-    one.cluster.publish("room:a", 7, b"fine")
+        await one.cluster._redis.publish(f"{two.cluster._shards.name('room:a')}", rubbish)
+    one.cluster.publish("room:a", 7, Packet(b"fine"))
     await until(lambda: bool(two.frames), "the frame arrives")
     assert two.frames == [("room:a", 7, b"fine")]

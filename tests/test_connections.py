@@ -18,6 +18,7 @@ from realtime.server import Server
 from realtime.socket import Socket
 from server.app import utc_now
 from server.embedded import EmbeddedServers
+from server.redis_source import redis_source
 from storage.mongo import Mongo, PyMongoClient
 from storage.revocations import RevocationStore
 from tests.clients.user import eventually
@@ -80,7 +81,7 @@ async def desk(stores: EmbeddedServers) -> AsyncIterator[Desk]:
         origin_allowed=lambda *_: False,
         on_limit=lambda _: None,
     )
-    desk = Desk(server, Cluster(stores.redis_url, "test", "node"))
+    desk = Desk(server, Cluster(redis_source(stores.redis_url), "test", "node"))
     yield desk
     for socket in desk.sockets:
         socket.end("test")

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from realtime.emitters import Emitters, redis_client
+from realtime.emitters import COMMAND_SECONDS, Emitters
 from realtime.foreign import ForeignReader
 from realtime.limits import Limits
 from realtime.manager import Manager
 from server.embedded import EmbeddedServers
+from server.redis_source import redis_source
 from tests.proxy import Proxy
 from tests.senders import until
 
@@ -21,7 +22,7 @@ class Ear:
     def __init__(self, url: str) -> None:
         self.outcomes: list[tuple[str, str]] = []
         self.emitters = Emitters(
-            redis_client(url),
+            redis_source(url).client(timeout_seconds=COMMAND_SECONDS),
             Manager(10, lambda limit: None),
             ForeignReader(Limits(), (), lambda room: False),
             lambda socket, code: None,

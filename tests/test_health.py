@@ -52,6 +52,7 @@ async def test_metrics_count_what_happens(
     assert samples["parley_events_total", "UNKNOWN_EVENT", "unknown"] >= 1
     assert samples["parley_ack_seconds_count", "message:send"] >= 2
     assert samples["parley_commit_batch_messages_count",] >= 1
+    assert samples["parley_loop_lag_seconds_count",] >= 1
     assert samples["parley_bus_connected",] == 1
     assert "made:up" not in body.decode()
 

@@ -227,7 +227,7 @@ async def test_a_crash_shows_within_half_a_minute_and_redis_may_go_and_come(
     await ok(far, "presence:set", {"status": "busy"})
     assert told(watcher, bob) == []
     async with Redis.from_url(stores.redis_url) as redis:
-        await redis.delete(*[key async for key in redis.scan_iter(f"{nodes[0].database}:presence:*")])
+        await redis.delete(*[key async for key in redis.scan_iter(f"{{{nodes[0].database}:presence}}:*")])
     for proxy in proxies:
         await proxy.accept()
     await eventually(lambda: told(watcher, bob) == ["status busy"])

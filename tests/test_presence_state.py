@@ -1,17 +1,20 @@
 """The pure parts of typing and presence: whatever order things come in, everybody ends up knowing what is."""
 
+import asyncio
 from collections.abc import Iterable
 
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from presence.deadlines import Deadlines
+from presence.deadlines import Alarm, Deadlines
 from presence.devices import GRACE_SECONDS, LINGERING_MAX, Devices
 from presence.nodes import LIFE_SECONDS, Nodes
 from presence.state import OFFLINE, Presence, Report, diff, merge, present, update
 from presence.typists import EXPIRY_SECONDS, SWALLOW_SECONDS, Typists
 from protocol.types import PresenceStatus
+from tests.clients.user import eventually
 
 NODES = ("n1", "n2", "n3")
 USER = "alice"
@@ -35,7 +38,7 @@ def test_merging_by_nodes_is_merging_all(by_node: list[list[PresenceStatus]]) ->
     """How a user's devices are spread over nodes makes no difference."""
     reports = [Report(status, len(mine), 1) for mine in by_node if (status := merge(mine)) is not None]
     everyone = [status for mine in by_node for status in mine]
-    found = present(reports, [])
+    found = present(reports, None)
     assert found.status == expected(everyone)
     assert found.devices == (0 if found.status == "offline" else len(everyone))
 
@@ -146,7 +149,7 @@ class Cluster(RuleBasedStateMachine):
 
     def tell(self) -> None:
         """The watcher is told the difference."""
-        now = present(self.known.values(), [])
+        now = present([*self.known.values()], None)
         change = diff(self.shown, now)
         assert (change is None) == (self.shown.status == now.status)
         if change is not None:
@@ -157,7 +160,7 @@ class Cluster(RuleBasedStateMachine):
     @invariant()
     def a_reading_in_peace_knows_all(self) -> None:
         """What Redis holds, read while nothing happens, is what the devices say."""
-        found = present(update({}, self.redis, ()).values(), [])
+        found = present([*update({}, self.redis, ()).values()], None)
         assert found.status == expected(status for status, _ in self.model.values())
 
     def teardown(self) -> None:
@@ -203,9 +206,9 @@ def test_gone_devices_are_bounded() -> None:
 def test_when_somebody_was_last_seen() -> None:
     """By any node's last word, or when a node died; never while they are here or hide."""
     gone = Report(PresenceStatus.ONLINE, 0, 1, 500)
-    assert present([gone], [None, 700]) == Presence("offline", 700)
-    assert present([gone, Report(PresenceStatus.AWAY, 1, 1)], [700]) == Presence("away", None, 1)
-    assert present([gone, Report(PresenceStatus.INVISIBLE, 1, 1, 600)], [700]) == OFFLINE
+    assert present([gone], 700) == Presence("offline", 700)
+    assert present([gone, Report(PresenceStatus.AWAY, 1, 1)], 700) == Presence("away", None, 1)
+    assert present([gone, Report(PresenceStatus.INVISIBLE, 1, 1, 600)], 700) == OFFLINE
 
 
 def test_nodes_die_by_their_heartbeats_alone() -> None:
@@ -296,3 +299,19 @@ def test_every_start_is_stopped_once(steps: list[tuple[str, str, str, float]]) -
         assert {room for room in ("r1", "r2") if (room, USER) in typists} == set(announced)
     stopped(typists.gone("s1") + typists.gone("s2"))
     assert announced == {}
+
+
+def test_an_alarm_set_for_the_past_can_be_set_again() -> None:
+    """On the server's loop, too: a time that is past rings next, whatever is asked for in between."""
+
+    async def ring_once() -> int:
+        rings: list[None] = []
+        alarm = Alarm(lambda: rings.append(None))
+        now = asyncio.get_running_loop().time()
+        for due in (now - 1, now + 60, now - 2):
+            alarm.set(due)
+        await eventually(lambda: bool(rings))
+        alarm.stop()
+        return len(rings)
+
+    assert uvloop.run(ring_once()) == 1

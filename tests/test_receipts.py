@@ -276,6 +276,11 @@ async def test_what_other_nodes_say_counts_here(
     laptop = await connect(one, bob.user_id)
     ready = laptop.received.of("session:ready")[0]
     assert (ready["rooms"][0]["unread"], ready["rooms"][0]["mentions"], ready["totalUnread"]) == (2, 1, 2)
+    # What one device has read counts for the other, on another node, as soon as it hears of it.
+    await ok(laptop, "message:read", {"roomId": room_id, "seq": 7})
+    await eventually(lambda: bob.received.of("unread:updated")[-1]["unread"] == 0)
+    behind = await ok(bob, "message:read", {"roomId": room_id, "seq": 5})
+    assert (behind["readSeq"], behind["unread"], behind["mentions"]) == (7, 0, 0)
 
 
 def naive(messages: list[dict[str, Any]], deleted: set[int], user_id: str, read_seq: int) -> tuple[int, int]:

@@ -34,8 +34,6 @@ def setup_health(app: web.Application, *, mongo: Mongo, cluster: Cluster, metric
 
     async def exposition(request: web.Request) -> web.Response:
         """Prometheus text format."""
-        metrics.bus_connected.set(cluster.connected)
-        metrics.bus_failures.set(cluster.failed_publishes)
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/health", readiness)
