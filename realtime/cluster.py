@@ -61,6 +61,7 @@ class Cluster:
         self._envelopes = Envelopes(node_id)
         self._clock = RedisClock()
         self._nodes: dict[str, float] = {}
+        self._sharded = source.sharded
         self._unpublished = False
         self._requests = Requests(node_id, self._put)
         self.on_question = self._requests.on_question
@@ -223,7 +224,8 @@ class Cluster:
         Whoever gave up waiting is told of a gap when the channel stands after all. A node that knows of no other one
         does not wait: if one turns up before a channel stands, that is a gap as well.
         """
-        if self._nodes:
+        # With one connection another node is heard of before any channel stands that it may have used meanwhile.
+        if self._nodes or self._sharded:
             await self._listener.joined(rooms)
 
     # --- listening ------------------------------------------------------------------------------------------------
