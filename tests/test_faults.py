@@ -318,8 +318,11 @@ async def test_a_member_who_does_not_read_is_cut_without_harm_to_others(
             await ok(sender, "message:send", {"roomId": room_id, "text": "x" * 9_000})
         await until_heard(reader, 150)
         assert heard(reader) == list(range(1, 151))
-        async with http.get(f"{endpoint}&sid={session}") as response:
-            assert (await response.text()).endswith("\x1e1"), "the connection is not over"
+        is_over = False
+        while not is_over:
+            async with asyncio.timeout(5), http.get(f"{endpoint}&sid={session}") as response:
+                # A poll brings a few packets at a time, CLOSE last; a little later the session is unknown.
+                is_over = response.status == 400 or (await response.text()).endswith("\x1e1")
 
 
 async def test_a_killed_mongod_comes_back_under_load(
