@@ -57,17 +57,18 @@ class Socket:
         if self.closed:
             return
         self._buffer.append(packet)
-        self._buffered += len(packet.frame)
-        if self._buffered > UNCHECKED_BYTES and not self._may_buffer(packet):
+        buffered = self._buffered = self._buffered + len(packet.frame)
+        if buffered > UNCHECKED_BYTES and not self._may_buffer(packet):
+            return
+        if self._unflushed:
             return
         if self._websocket is not None:
-            if packet.droppable:
-                if not self._unflushed and not self._lazy:
-                    self._lazy = True
-                    self._all.flush_lazily(self)
-            elif not self._unflushed:
+            if not packet.droppable:
                 self._unflushed = True
                 self._all.flush_later(self)
+            elif not self._lazy:
+                self._lazy = True
+                self._all.flush_lazily(self)
         elif self.polling is not None and not self.polling.release() and len(self._buffer) == 1:
             self._all.stalled.begin(self)
 
@@ -93,15 +94,10 @@ class Socket:
         return self._buffered + (websocket.transport.get_write_buffer_size() if websocket is not None else 0)
 
     def flush(self) -> None:
-        """Write what is buffered in one piece, if this is a websocket that takes it."""
+        """Write what is buffered in one piece, if this is a websocket that takes it; the last words in any case."""
         self._unflushed = self._lazy = False
-        websocket = self._websocket
-        if websocket is not None and not websocket.is_stalled:
-            self._write(websocket)
-
-    def _write(self, websocket: WebSocket) -> None:
-        packets = self._buffer
-        if packets:
+        websocket, packets = self._websocket, self._buffer
+        if packets and websocket is not None and (self.closed or not websocket.is_stalled):
             self._buffer, self._buffered = [], 0
             websocket.write(packets[0].frame if len(packets) == 1 else b"".join([packet.frame for packet in packets]))
 
@@ -267,6 +263,6 @@ class Socket:
             self.polling.release()
         self.release()
         if self._websocket is not None:
-            self._write(self._websocket)
+            self.flush()
             self._websocket.close(self._code)
         shared.receiver.closed(self, reason)

@@ -80,5 +80,6 @@ class Sockets:
 
     def _flush_all(self) -> None:
         sockets, self._unflushed = self._unflushed, []
-        for socket in sockets:
+        # The last come first: acks are behind the events of a whole room, and their senders can go on meanwhile.
+        for socket in reversed(sockets):
             socket.flush()

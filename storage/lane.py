@@ -27,6 +27,8 @@ from storage.mongo import DUPLICATE_KEY, BulkWriteError, Collection, Document, S
 
 BATCH_MAX = 128
 """Larger batches gain little; the first of a batch waits for the last."""
+TURNS_BETWEEN_BATCHES = 2
+"""Turns of the loop: one writes what the batch has brought, one reads."""
 QUEUE_MAX = 10_000
 TAILS_MAX = 50_000
 PATIENCE_SECONDS = 4.0
@@ -146,6 +148,9 @@ class Lane:
                 batch = self._take()
                 if batch:
                     await self._commit_or_fail(batch)
+                    # The acks go out first, and what they are answered with makes the next batch larger.
+                    for _ in range(TURNS_BETWEEN_BATCHES):
+                        await asyncio.sleep(0)
         finally:
             self._runner = None
 

@@ -54,22 +54,25 @@ def message_key(room_id: str, seq: int) -> bytes:
 def as_message(document: Document) -> Message:
     """A stored message as the wire shows it, but for its thread, which is kept nowhere."""
     seq, room_id = document["seq"], document["roomId"]
-    return Message(
-        message_id=f"{room_id}.{seq}",
-        room_id=room_id,
-        seq=seq,
-        sender_id=document["senderId"],
-        text=document["text"],
-        client_id=None if document.get("anonymous") else document["clientId"],
-        reply_to=document["replyTo"] or document.get("formerReplyTo"),
-        attachments=[],
-        mentions=document["mentions"],
-        metadata=document["metadata"],
-        reactions=document.get("reactions", {}),
-        thread=None,
-        created_at=document["createdAt"],
-        edited_at=document.get("editedAt"),
-        deleted_at=document.get("deletedAt"),
+    return Message.trusted(
+        {
+            "message_id": f"{room_id}.{seq}",
+            "room_id": room_id,
+            "seq": seq,
+            "sender_id": document["senderId"],
+            "type": "text",
+            "text": document["text"],
+            "client_id": None if document.get("anonymous") else document["clientId"],
+            "reply_to": document["replyTo"] or document.get("formerReplyTo"),
+            "attachments": [],
+            "mentions": document["mentions"],
+            "metadata": document["metadata"],
+            "reactions": document.get("reactions", {}),
+            "thread": None,
+            "created_at": document["createdAt"],
+            "edited_at": document.get("editedAt"),
+            "deleted_at": document.get("deletedAt"),
+        }
     )
 
 
