@@ -25,8 +25,8 @@ from realtime.manager import Manager, Session
 KIND: Final = "presence"
 WATCHES_MAX: Final = 2_000
 """Users that one session watches, the other sides of its direct rooms included; each costs it about 200 bytes."""
-TELL_SECONDS: Final = 1.0
-"""Between two events about the same user to the same watcher."""
+TELL_SECONDS: Final = 1.2
+"""Between two events about a user to a watcher: a second at least where they arrive, one of them late, one not."""
 REWRITE_SECONDS: Final = 2.0
 """After a gap nodes that were without Redis as well write again what it may have lost; then it can be read."""
 TOLD_AT_ONCE: Final = 5_000

@@ -25,6 +25,7 @@ import uvloop
 from loadtests.client import CallFailed, Connection, Reply
 from loadtests.latency import Histogram
 from loadtests.node import NodeFailed, running_node
+from loadtests.recovery import Session
 from loadtests.scrape import Server, look_at
 from loadtests.tokens import sign_tokens
 
@@ -67,8 +68,8 @@ class Phase:
 class Member(Connection):
     """A connection that knows the room's last seq and is deaf to everything else."""
 
-    def __init__(self, token: str, listener: object) -> None:
-        super().__init__(token, self)
+    def __init__(self, token: str, listener: object, resume: Session | None = None) -> None:
+        super().__init__(token, self, resume)
         self.room_id = ""
         self.last_seq = 0
         self.turn = 0

@@ -10,9 +10,9 @@ import gc
 from collections.abc import Callable
 from typing import Any, Final
 
-THRESHOLDS: Final = (10_000, 2, 5)
+THRESHOLDS: Final = (5_000, 2, 2)
 """Next to nothing here is in cycles, and looking for them after every 700 objects took 9 % of a busy server's time;
-150,000 new objects, which is when a full collection looks through them, take it 50 ms."""
+45,000 new objects, which is when a full collection looks through them, take it 50 ms."""
 DEAD_MAX: Final = 100_000
 """Sessions that may have ended since the last thaw, if there are not more alive. Those of websockets leave nothing
 behind; the full collection that follows a thaw looks through everything once, and stops the loop meanwhile."""
