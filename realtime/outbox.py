@@ -1,6 +1,7 @@
 """What a node publishes: one script call a loop tick, in order, and a memory of the rooms for which it failed."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,9 @@ BATCH_BYTES: Final = 4_194_304
 """What goes into one script call; Redis serves nobody else meanwhile, some milliseconds."""
 PACE_SECONDS: Final = 0.005
 """From one script call to the next: a system call costs what twenty entries cost, and nobody feels the delay."""
+LOG_SECONDS: Final = 0.05
+"""How long what goes into the logs alone may wait, when no other node is there to hear it. Of what a node that dies has
+not written, messages are read from MongoDB by whoever comes back."""
 MAX_MISSED: Final = 20_000
 """Rooms to be healed that a node keeps apart; beyond it, all are."""
 EVERY_NODE: Final = "node:all"
@@ -55,6 +59,7 @@ class Outbox:
         self._hole = False
         self._next = 0.0
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
 
     @property
     def failed(self) -> int:
@@ -77,6 +82,8 @@ class Outbox:
         elif len(pending) >= MAX_PENDING or self._pending_bytes >= MAX_PENDING_BYTES:
             self._fail([entry])
             return
+        if entry[2] != LOG or len(pending) >= BATCH_ENTRIES:
+            self._urgent.set()
         pending.append(entry)
         self._pending_bytes += len(entry[1])
 
@@ -101,7 +108,11 @@ class Outbox:
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake.set)
 
     async def _pace(self) -> None:
-        """Let entries gather when there are many of them: what comes after a pause leaves at once."""
+        """Let entries gather: those for the logs alone always, others when there are many of them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOG_SECONDS):
+                await self._urgent.wait()
+        self._urgent.clear()
         pause = self._next - self._clock.monotonic()
         if pause > 0 and len(self._pending) < BATCH_ENTRIES:
             await asyncio.sleep(pause)
@@ -118,6 +129,7 @@ class Outbox:
             count += 1
         batch, self._pending = self._pending[:count], self._pending[count:]
         self._pending_bytes -= size
+        self._urgent.set()
         return batch
 
     def _fail(self, batch: list[Entry]) -> None:
