@@ -89,7 +89,7 @@ class Engine(engineio.AsyncServer):
         if refusal is not None:
             return refusal.response()
         if handshake.query["transport"] == "websocket":
-            return _taken_over(request, handshake, self.accept)
+            return _taken_over(request, handshake, self._open_websocket)
         socket = self.sockets.get(handshake.query.get("sid"))
         if socket is None:
             socket = self._open(handshake)
@@ -136,15 +136,17 @@ class Engine(engineio.AsyncServer):
     def accept(self, handshake: Handshake, transport: asyncio.Transport, behind: bytes) -> None:
         """Answer a websocket's opening handshake; `behind` is what the client has sent after it."""
         refusal = self._refusal(handshake)
-        key = handshake.websocket_key
-        if refusal is None and (handshake.query["transport"] != "websocket" or key is None):
+        if refusal is None and handshake.query["transport"] != "websocket":
             refusal = refusals.BAD_REQUEST
-        if refusal is not None or key is None:
-            refusal = refusal or refusals.BAD_REQUEST
+        if refusal is None:
+            self._open_websocket(handshake, transport, behind)
+        else:
             transport.write(refusal.raw(handshake.headers.get("origin") if refusal.status != 403 else None))
             transport.close()
-            return
-        opening = switching_protocols(key)
+
+    def _open_websocket(self, handshake: Handshake, transport: asyncio.Transport, behind: bytes) -> None:
+        """Be the websocket of a session, a new one or one that polls; the handshake has been found good."""
+        opening = switching_protocols(handshake.websocket_key or b"")
         polling = self.sockets.get(handshake.query.get("sid"))
         if polling is None:
             socket = self._open(handshake)
@@ -291,7 +293,7 @@ class _NoResponse(web.StreamResponse):
 
 
 def _taken_over(
-    request: web.Request, handshake: Handshake, accept: Callable[[Handshake, asyncio.Transport, bytes], None]
+    request: web.Request, handshake: Handshake, open_websocket: Callable[[Handshake, asyncio.Transport, bytes], None]
 ) -> web.StreamResponse:
     protocol, transport = request.protocol, request.transport
     behind = _Behind()
@@ -300,5 +302,5 @@ def _taken_over(
         # aiohttp's protocol is told that its connection has gone, and has none left to close.
         protocol.transport = None
         protocol.connection_lost(None)
-        accept(handshake, transport, behind.data)
+        open_websocket(handshake, transport, behind.data)
     return _NoResponse()

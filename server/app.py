@@ -125,6 +125,7 @@ def create_app(settings: Settings, *, mongodb_url: str, redis_url: str) -> web.A
         ended=server.ended,
         on_outcome=lambda outcome: metrics.recoveries.labels(outcome).inc(),
     )
+    metrics.dropped_packets.set_function(lambda: server.eio.shared.dropped)
     delivery = Delivery(server.manager, cluster, messages, stamps)
     fanout = Fanout(server.manager, cluster, delivery, messages, stamps, doubt)
     room_states = RoomStates(mongo)

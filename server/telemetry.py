@@ -128,6 +128,11 @@ class Metrics:
         self.mentions_dropped = Counter(
             "parley_mentions_dropped", "Messages whose mentions made no notifications", registry=self.registry
         )
+        self.dropped_packets = Gauge(
+            "parley_dropped_packets",
+            "Typing, presence and receipt events since the start that clients who lag behind were spared",
+            registry=self.registry,
+        )
         self.limits_hit = Counter(
             "parley_limits_hit", "Clients or events past a bound, by bound", ["limit"], registry=self.registry
         )
