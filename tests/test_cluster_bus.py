@@ -131,6 +131,7 @@ async def test_rooms_joined_while_the_bus_connects_do_not_keep_it_from_connectin
             await asyncio.sleep(0.001)
     await until(lambda: two.cluster.connected and two.cluster._listener.rooms.complete, "the bus is there")
     one = await ear("one")
+    await until(lambda: bool(one.cluster._nodes), "it knows of the other one")
     for burst in range(20):
         for number in range(50):
             one.cluster.publish(f"room:{burst}-{number}", 1, Packet(b""))
