@@ -114,7 +114,7 @@ def _publish(appended: Appended, caller: Caller, services: Services) -> tuple[Me
 async def _complete(
     message: Message, reply: EncodedReply, duplicate: bool, caller: Caller, services: Services
 ) -> SendReply | EncodedReply:
-    """The reply to a message that is out; before a direct room's first one, its other side is shown the room."""
+    """The reply to a message that is out; behind a direct room's first one its other side is shown the room."""
     if message.seq == 1:
         record = await services.rooms.get(message.room_id)
         if record is not None and record.kind is RoomKind.DIRECT:

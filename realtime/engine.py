@@ -251,6 +251,10 @@ class Engine(engineio.AsyncServer):
             binary = isinstance(encoded, bytes)
             socket.send(Packet(encoded, binary=True) if binary else Packet(encoded.encode()))
 
+    def transport(self, sid: str) -> str:
+        """`websocket` or `polling`. Raises: KeyError when there is no such connection."""
+        return str(self.sockets[sid].transport_name)
+
     async def disconnect(self, sid: str | None = None) -> None:
         """End one session, or all."""
         for socket in [self.sockets[sid]] if sid in self.sockets else list(self.sockets.values()) if not sid else []:

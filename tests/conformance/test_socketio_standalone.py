@@ -52,6 +52,8 @@ async def test_events_and_acks(alone: Standalone, join: Join, transports: tuple[
     """Arguments of any number and kind, bytes among them, pass both ways on each transport and across an upgrade."""
     client, sid = await join(transports=transports)
     assert await client.call("echo", *DATA) == DATA
+    if len(transports) == 1:
+        assert alone.server.transport(sid) == transports[0]
     assert await client.call("echo") == []
     for number in range(20):
         await alone.server.emit("told", (number, *DATA), to=sid)
